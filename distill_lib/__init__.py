@@ -1,0 +1,1 @@
+"""Model distillation on Keras: the methods that the book teaches, small and tested."""
