@@ -1,0 +1,66 @@
+# Two commands do everything: `make read` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
+JOBS ?= 2
+PORT ?= 8000
+NOTEBOOKS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help read test quick lint book lab execute sweep assets lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+read: $(VENV)/.read ## build both languages and serve them on this machine
+	$(BIN)/python tools/build.py --serve --port $(PORT)
+
+test: lint $(VENV)/.full ## prove everything: lint, library, notebooks, both sites
+	$(BIN)/python -m pytest tests --ignore tests/book --ignore tests/browser -n $(JOBS)
+	$(BIN)/python -m pytest --nbval book -n $(JOBS) --dist loadfile --nbval-cell-timeout 600
+	$(BIN)/python tools/build.py
+	$(BIN)/python -m pytest tests/book tests/browser -rs
+
+quick: lint ## lint and the library's tests, in under two minutes
+	$(BIN)/python -m pytest tests --ignore tests/book --ignore tests/browser -n $(JOBS)
+
+lint: $(VENV)/.full ## style of code and notebooks
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+book: $(VENV)/.read ## build both languages into _build/site
+	$(BIN)/python tools/build.py
+
+lab: $(VENV)/.full ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir book
+
+execute: $(VENV)/.full ## run notebooks again in place (NOTEBOOKS="book/math/objective.ipynb" for some)
+	$(BIN)/python tools/execute.py --jobs $(JOBS) $(NOTEBOOKS)
+
+sweep: $(VENV)/.full ## run the parameter sweep; finished runs are kept
+	$(BIN)/python -m distill_lib.sweep book/sweeps/temperature.yaml --workers $(JOBS)
+
+assets: $(VENV)/.full ## make the shipped data and the teacher again (half an hour)
+	$(BIN)/python tools/make_assets.py
+
+lock: $(VENV)/.full ## resolve requirements.lock again
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-annotate --no-header --quiet requirements.txt -o requirements.lock
+
+clean: ## remove everything that was built, the environment too
+	rm -rf _build $(VENV) distill_lib.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This book needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another one: make read PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.read: requirements-read.txt requirements.lock | $(BIN)/python
+	$(PIP) -r requirements-read.txt
+	@touch $@
+
+$(VENV)/.full: requirements.txt requirements-read.txt requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) -r requirements.txt
+	$(PIP) --editable .
+	@touch $@ $(VENV)/.read

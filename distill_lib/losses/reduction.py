@@ -1,0 +1,48 @@
+"""From one loss for each example to the number that is minimised."""
+
+from keras import ops
+
+from distill_lib.losses._inputs import as_floats
+
+
+def weighted_mean(values, sample_weight=None, mask=None):
+    """Weighted mean by Keras's rule ``sum_over_batch_size``: sum(w m v) / sum(m).
+
+    The weights do not enter the divisor (doubling all of them doubles the result, as in
+    ``fit``); masked entries count nowhere, whatever they hold, ``nan`` included.
+
+    Args:
+        values: losses of any shape, for example ``(batch,)`` or ``(batch, steps)``.
+        sample_weight: numbers of the shape of ``values`` or of its leading axes:
+            ``(batch,)`` weighs whole sequences. ``None`` is 1 everywhere.
+        mask: booleans (or 0 and 1), with the same rule of shapes; true counts.
+
+    Returns:
+        a scalar, float32 or wider; 0 where nothing counts.
+
+    Raises:
+        ValueError: a weight or mask whose shape does not fit.
+    """
+    (values,) = as_floats(values)
+    weighted, counted = values, ops.ones_like(values)
+    if sample_weight is not None:
+        weighted = values * _align("sample_weight", sample_weight, values)
+    if mask is not None:
+        kept = _align("mask", mask, values) != 0
+        weighted, counted = ops.where(kept, weighted, 0.0), ops.where(kept, counted, 0.0)
+    return ops.divide_no_nan(ops.sum(weighted), ops.sum(counted))
+
+
+def _align(name, array, values):
+    """Give ``array`` trailing axes of size 1 until it broadcasts along whole examples."""
+    array = ops.cast(ops.convert_to_tensor(array), values.dtype)
+    shape, full = tuple(array.shape), tuple(values.shape)
+    # `zip` may stop early: that is the point of a leading shape.
+    fits = len(shape) <= len(full) and all(
+        a is None or b is None or a in (1, b) for a, b in zip(shape, full, strict=False)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have the leading axes of values {full}, got {shape}")
+    for _ in range(len(full) - len(shape)):
+        array = array[..., None]
+    return array

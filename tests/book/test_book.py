@@ -1,0 +1,34 @@
+"""The book itself: every page, by every rule."""
+
+import check_notebooks
+import check_prose
+import checks
+import pytest
+import weave
+from pages import Book, read_notebook
+from translation import page_problems
+
+PAGES = Book().page_names()
+
+
+def test_contents_match_the_files(real_book):
+    assert checks.contents_problems(real_book) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_notebook_follows_the_rules(real_book, name):
+    notebook = read_notebook(real_book.notebook_path(name))
+    assert check_notebooks.page_problems(notebook) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_chinese_page_follows_the_english_one(real_book, name):
+    assert page_problems(real_book, name) == []
+
+
+def test_the_prose_follows_the_rules(real_book):
+    assert check_prose.problems(real_book) == []
+
+
+def test_every_caption_is_translated(real_book):
+    assert weave.site_problems(real_book) == []

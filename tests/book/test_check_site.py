@@ -1,0 +1,39 @@
+"""The rules for finished pages, on pages of one line."""
+
+import pytest
+from check_site import page_problems, problems
+
+BROKEN = [
+    ("<article>的**软目标**比</article>", "unrendered markup '**'"),
+    ("<article>{cite:p}`hinton2015`</article>", "unrendered markup"),
+    ("<article>$$x$$</article>", "unrendered markup"),
+    ('<script src="https://cdn.example.org/a.js"></script>', "fetches https://cdn"),
+    ('<link rel="stylesheet" href="//cdn.example.org/a.css">', "fetches //cdn"),
+    ('<article><img src="https://example.org/a.png" alt="A rising line"></article>', "fetches"),
+    ("<style>@import 'https://example.org/a.css';</style>", "fetches https://example"),
+    ('<article><img src="a.png"></article>', "alternative text ''"),
+    ('<article><img src="a.png" alt="_images/a.png"></article>', "alternative text"),
+]
+GOOD = [
+    "<article><code>a ** b</code><pre>**kwargs</pre></article>",
+    '<article><span class="math">$$x$$</span></article>',
+    '<article><a href="https://example.org">read</a></article>',
+    '<link rel="alternate" hreflang="en" href="https://example.org/">',
+    '<article><img src="a.png" alt="A rising line"></article>',
+]
+
+
+@pytest.mark.parametrize(("html", "said"), BROKEN)
+def test_broken_pages(html, said):
+    assert said in "\n".join(page_problems(html))
+
+
+@pytest.mark.parametrize("html", GOOD)
+def test_good_pages(html):
+    assert page_problems(html) == []
+
+
+def test_style_sheets_are_read_too(small_book):
+    small_book.site.mkdir(parents=True)
+    (small_book.site / "a.css").write_text("a { background: url(https://example.org/a.png) }")
+    assert problems(small_book) == ["a.css: fetches https://example.org/a.png"]
