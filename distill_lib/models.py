@@ -85,7 +85,9 @@ def load_teacher():
         ValueError: the file's SHA-256 differs from the recorded one.
         FileNotFoundError: the file is missing.
     """
-    teacher = keras.models.load_model(asset("teacher.keras"), compile=False)
+    loaded = keras.models.load_model(asset("teacher.keras"), compile=False)
+    # A loaded model expects a list of one input, and warns on every plain array.
+    teacher = keras.Model(loaded.inputs[0], loaded.outputs[0], name="teacher")
     teacher.trainable = False
     return teacher
 

@@ -109,17 +109,16 @@ def test_an_interruption_keeps_what_has_finished_and_leaves_no_kernel(tmp_path):
     command = [sys.executable, "-m", "distill_lib.sweep", str(path), "--results", str(results)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 90
-    while not list(results.glob("*wait*.part.ipynb")):
+    while not any('"running"' in f.read_text() for f in results.glob("*wait*.part.ipynb")):
         assert time.monotonic() < deadline, "the second run never started"
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
-    time.sleep(2)  # until its kernel lives too
     family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) >= 2
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert len(family) >= 2  # the worker and its kernel
+    assert not psutil.wait_procs(family, timeout=20)[1]
     finished = [json.loads(file.read_text()) for file in results.glob("*.json")]
     assert [record["parameters"]["value"] for record in finished] == [1]
     assert not list(results.glob("*.part*"))

@@ -3,6 +3,7 @@
     python tools/build.py                 both languages into _build/site
     python tools/build.py --serve         and serve them on this machine
     python tools/build.py en --fresh      one language, whatever the stamp says
+    python tools/build.py --draft         the English pages that exist, faults and all
 
 `_build/site/index.html` is the English site, `_build/site/zh/index.html` the Chinese one.
 A second build of the same files does nothing: a stamp of all inputs is kept. A build of
@@ -24,7 +25,8 @@ from pathlib import Path
 
 import checks
 import weave
-from pages import REPOSITORY, Book
+import yaml
+from pages import REPOSITORY, Book, only_pages
 
 LANGUAGES = ("en", "zh")
 INGREDIENTS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-exercise")
@@ -143,6 +145,21 @@ def build(book, languages=LANGUAGES, fresh=False):
     print(f"{len(book.page_names())} pages, {' and '.join(languages)}: {book.site}")
 
 
+def draft(book):
+    """Build the English pages that exist into `_build/en/_build/html`; say what is wrong."""
+    print("\n".join(checks.source_problems(book)))
+    names = [name for name in book.page_names() if book.notebook_path(name).exists()]
+    contents = only_pages(book.table_of_contents(), names)
+    contents["root"] = names[0]
+    contents["parts"] = [part for part in contents["parts"] if part["chapters"]]
+    path = book.build / "draft_toc.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(contents, sort_keys=False), "utf-8")
+    strict = ("-n", "-W", f"--toc={book.root / '_toc.yml'}")
+    relaxed = [option for option in command(book, "en") if option not in strict]
+    subprocess.run([*relaxed, f"--toc={path}"], check=False)
+
+
 def serve(book, port):
     """Serve the finished sites until interrupted."""
     handler = partial(SimpleHTTPRequestHandler, directory=book.site)
@@ -161,12 +178,15 @@ def main():
     parser.add_argument("languages", nargs="*", default=list(LANGUAGES), metavar="en|zh")
     parser.add_argument("--root", type=Path, default=REPOSITORY)
     parser.add_argument("--fresh", action="store_true", help="build even if nothing changed")
+    parser.add_argument("--draft", action="store_true", help="English, unfinished, unchecked")
     parser.add_argument("--serve", action="store_true", help="serve the result on 127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     if unknown := set(options.languages) - set(LANGUAGES):
         parser.error(f"languages must be among {LANGUAGES}, got {sorted(unknown)}")
     book = Book(options.root.resolve())
+    if options.draft:
+        return draft(book)
     build(book, tuple(options.languages), options.fresh)
     if options.serve:
         serve(book, options.port)

@@ -49,11 +49,8 @@ def anatomy(notebook):
     for cell in notebook.cells:
         if cell.id == "knobs" and "parameters" not in _tags(cell):
             yield "cell knobs: the tag 'parameters' is missing"
-        if (
-            cell.id.startswith("exercise-")
-            and cell.id.replace("exercise", "solution") not in names
-        ):
-            yield f"cell {cell.id}: no cell {cell.id.replace('exercise', 'solution')}"
+        if solution := _missing_solution(cell.id, names):
+            yield f"cell {cell.id}: no cell {solution}"
     if sum("parameters" in _tags(cell) for cell in notebook.cells) > 1:
         yield "more than one cell has the tag 'parameters'"
     code = code_cells(notebook)
@@ -63,6 +60,14 @@ def anatomy(notebook):
         yield f"cell {code[0].id}: the first code cell of a lesson is 'imports'"
     if names[-1] != "summary" or notebook.cells[-1].cell_type != "markdown":
         yield f"cell {names[-1]}: the last cell of a lesson is Markdown with the id 'summary'"
+
+
+def _missing_solution(name, names):
+    """The id of the solution that an exercise lacks; several cells may share its beginning."""
+    exercise = re.match(r"exercise-(\d+)", name)
+    solution = f"solution-{exercise[1]}" if exercise else None
+    has_one = any(re.match(rf"{solution}(-|$)", other) for other in names)
+    return None if has_one else solution
 
 
 def _is_title(source):
@@ -87,11 +92,12 @@ def execution(notebook):
     record = notebook.metadata.get("execution")
     if record is None:
         yield "never executed; run tools/execute.py"
-    elif record.get("outputs_sha256") != outputs_hash(notebook):
+        return
+    if record.get("outputs_sha256") != outputs_hash(notebook):
         yield "code or an output was changed without execution; run tools/execute.py"
-    for cell in code_cells(notebook):
-        if cell.execution_count is None:
-            yield f"cell {cell.id}: not executed"
+    waiting = [cell.id for cell in code_cells(notebook) if cell.execution_count is None]
+    if waiting:
+        yield f"cell {waiting[0]}: not executed, and {len(waiting) - 1} more"
 
 
 def outputs(notebook):

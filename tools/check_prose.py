@@ -19,6 +19,8 @@ NAMED = re.compile(
     r"[Ss]ections?|[Tt]ables?|[Ff]igures?|[Ee]quations?|[Cc]hapters?|§|版本|第|表|图|式|章|节)"
     r"[\s(（]*(?:[≥>=~]\s*)?$"
 )
+# "95 % interval" names a level that was chosen.
+LEVEL = re.compile(r"\s*(?:的)?(?:paired |confidence |intervals?|区间|置信|配对)")
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]|\n\s*\n")
 FENCE_LINE = re.compile(r"^\s*(`{3,}|~{3,}|:{3,})(?:\{([\w:-]+)\})?")
 LINK_TARGET = re.compile(r"\]\([^)]*\)|https?://[^\s<>)]+")
@@ -80,6 +82,9 @@ def typed_results(markdown):
 
 
 def _is_name(text, match):
+    """Whether a number belongs to a name, or is the level of an interval."""
+    if LEVEL.match(text, match.end()):
+        return True
     return NAMED.search(text[max(0, match.start() - 24) : match.start()].replace("\n", " "))
 
 

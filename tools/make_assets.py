@@ -28,9 +28,14 @@ def make_fashion():
     validation = _stratified(validation, y, VALIDATION_PER_CLASS)
     np.savez_compressed(
         data.ASSETS / "fashion_mnist.npz",
-        **dict(x_train=x[train], y_train=y[train], train_index=train),
-        **dict(x_validation=x[validation], y_validation=y[validation]),
-        **dict(validation_index=validation, x_test=x_test, y_test=y_test),
+        x_train=x[train],
+        y_train=y[train],
+        train_index=train,
+        x_validation=x[validation],
+        y_validation=y[validation],
+        validation_index=validation,
+        x_test=x_test,
+        y_test=y_test,
     )
 
 
@@ -59,9 +64,10 @@ def make_diamonds():
     x = np.stack(columns, axis=1).astype("float32")
     y = np.log(table["price"].to_numpy()).astype("float32")
     rows = np.random.default_rng(0).permutation(len(y))
-    parts = dict(zip(("train", "validation", "test"), np.split(rows[:15000], [8000, 10000])))
-    arrays = {f"x_{part}": x[r] for part, r in parts.items()}
-    arrays |= {f"y_{part}": y[r] for part, r in parts.items()}
+    arrays = {}
+    spans = {"train": (0, 8000), "validation": (8000, 10000), "test": (10000, 15000)}
+    for part, span in spans.items():
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = x[rows[slice(*span)]], y[rows[slice(*span)]]
     np.savez_compressed(data.ASSETS / "diamonds.npz", **arrays)
 
 

@@ -75,6 +75,16 @@ def _files_of(node):
                 yield from _files_of(value)
 
 
+def only_pages(node, names):
+    """A copy of a table of contents without the files that are not among `names`."""
+    if isinstance(node, list):
+        kept = [only_pages(item, names) for item in node]
+        return [item for item in kept if item.get("file", names[0]) in names]
+    if not isinstance(node, dict):
+        return node
+    return {key: only_pages(value, names) for key, value in node.items()}
+
+
 def read_notebook(path):
     """The notebook at `path` as nbformat 4, multi-line fields joined into strings.
 
@@ -101,12 +111,9 @@ def text_hash(text):
 
 
 def outputs_hash(notebook):
-    """SHA-256 over the code cells and what they printed; prose may change without it."""
-    content = [
-        [cell.get("id"), cell.source, sorted(cell.metadata.get("tags", [])), cell.outputs]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-    ]
+    """SHA-256 over the code cells and what they printed; prose and tags may change without it."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    content = [[cell.get("id"), cell.source, cell.outputs] for cell in code]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

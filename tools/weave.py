@@ -33,7 +33,7 @@ from pages import (
 from translation import page_problems, stamp, start
 
 SOURCE_FOLDER = "zh-source"
-LEFT_BEHIND = ("zh", ".ipynb_checkpoints", "__pycache__", "_build")
+LEFT_BEHIND = ("zh", "conftest.py", ".ipynb_checkpoints", "__pycache__", "_build")
 
 
 def woven(notebook, blocks):

@@ -6,6 +6,7 @@ import checks
 import pytest
 from book_site.cards import card
 from book_site.search import SearchHan
+from pages import only_pages
 
 
 def test_an_empty_site_is_noticed(small_book):
@@ -54,6 +55,14 @@ def test_orphans_and_gaps_of_the_contents_are_named(small_book):
         "book/stray.ipynb: not in _toc.yml",
         "book/zh/stray.md: not in _toc.yml",
     ]
+
+
+def test_a_draft_lists_only_pages_that_exist():
+    contents = {
+        "root": "a",
+        "parts": [{"caption": "P", "chapters": [{"file": "b"}, {"file": "c"}]}],
+    }
+    assert only_pages(contents, ["a", "c"])["parts"][0]["chapters"] == [{"file": "c"}]
 
 
 def test_han_is_indexed_by_character_and_pair():

@@ -85,10 +85,18 @@ def test_an_edited_code_cell_or_output_is_noticed(lesson, edit):
     assert "changed without execution" in "\n".join(page_problems(lesson))
 
 
-def test_prose_and_alternative_texts_may_change_without_execution(lesson):
+def test_prose_tags_and_alternative_texts_may_change_without_execution(lesson):
+    lesson.cells[1].metadata.tags = ["nbval-ignore-output"]
     lesson.cells[0].source += "\n\nMore words."
     lesson.cells[1].metadata.mystnb = {"image": {"alt": FIGURE["image"]["alt"] + " Indeed."}}
     assert page_problems(lesson) == []
+
+
+def test_a_solution_may_have_several_cells():
+    cells = [markdown_cell(name, "Do it.") for name in ("exercise-1", "solution-1-text")]
+    assert page_problems(with_code(*cells)) == []
+    cells[1].id = "solution-10"
+    assert "no cell solution-1" in "\n".join(page_problems(with_code(*cells)))
 
 
 def test_a_page_with_code_and_no_record_was_never_executed(lesson):

@@ -35,6 +35,7 @@ FREE = [
     "Twelve pages, 784 inputs, 5 seeds, 1,000 images.",
     "It gains {glue:text}`gain` points.",
     "<!-- it was 0.83 -->",
+    "The difference with its 95 % interval, and 其 95 % 置信区间。",
 ]
 
 
@@ -118,7 +119,8 @@ def test_both_languages_are_read_and_places_are_named(small_book, lesson):
         ("cell", "summary"): "## 小结\n\n得到 0.83。[论文](https://example.org/a)",
         ("alt", "result"): "线",
     }
-    path.write_text(chinese_page(lesson, changed), "utf-8")
+    page = chinese_page(lesson, changed).replace("-->\n", "-->\n\n")
+    path.write_text(page, "utf-8")
     first, second = check_prose.problems(small_book)
     number = (
         path.read_text("utf-8").splitlines().index("得到 0.83。[论文](https://example.org/a)")
