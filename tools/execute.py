@@ -1,6 +1,6 @@
 """Run notebooks again, in place, and record what that cost.
 
-    python tools/execute.py                               every page of _toc.yml
+    python tools/execute.py                               every page, every sweep's notebook
     python tools/execute.py math/objective --jobs 2       some pages
     python tools/execute.py book/math/objective.ipynb     the same, by path
 
@@ -8,10 +8,13 @@ Cell ids, tags and prose stay as they are. A page whose cell raises is left unto
 reported by page and cell; so is one that wrote to stderr, since a warning is not for readers.
 The notebook's metadata gets a key `execution`: seconds, peak memory of the kernel, versions,
 machine, date, and a hash over code and outputs, so that neither can be edited by hand later.
+A code cell whose metadata names a `picture` (a path in book/) writes its figure there too, for
+readers of the README.
 """
 
 import argparse
 import ast
+import base64
 import json
 import sys
 import time
@@ -103,6 +106,17 @@ def stderr_problem(notebook):
     return None
 
 
+def pictures(notebook):
+    """The figures that are wanted outside the notebook: `{path in book/: PNG bytes}`."""
+    return {
+        cell.metadata["picture"]: base64.b64decode(output.data["image/png"])
+        for cell in notebook.cells
+        if "picture" in cell.metadata
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    }
+
+
 def execute_page(book, name, timeout):
     """Run one page; write it only if everything went well.
 
@@ -132,6 +146,8 @@ def execute_page(book, name, timeout):
         "outputs_sha256": outputs_hash(notebook),
     }  # fmt: skip
     path.write_text(notebook_text(notebook), "utf-8")
+    for picture, png in pictures(notebook).items():
+        (book.folder / picture).write_bytes(png)
     print(f"{name}: {seconds:.1f} s, {facts['peak_memory_mb']} MB", flush=True)
     return None
 
@@ -159,7 +175,9 @@ def page_name(book, argument):
 def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", help="page names or notebook paths; default: all")
+    parser.add_argument(
+        "pages", nargs="*", help="page names or notebook paths; default: all notebooks"
+    )
     parser.add_argument("--root", type=Path, default=REPOSITORY)
     parser.add_argument("--jobs", type=int, default=1, help="kernels at the same time")
     parser.add_argument(
@@ -167,7 +185,7 @@ def main():
     )
     options = parser.parse_args()
     book = Book(options.root.resolve())
-    names = [page_name(book, page) for page in options.pages] or book.page_names()
+    names = [page_name(book, page) for page in options.pages] or book.notebook_names()
     with ThreadPoolExecutor(options.jobs) as pool:
         results = pool.map(lambda name: execute_page(book, name, options.timeout), names)
         problems = [problem for problem in results if problem]

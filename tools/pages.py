@@ -48,6 +48,11 @@ class Book:
         """Page names in reading order, such as `math/objective`."""
         return list(_files_of(self.table_of_contents()))
 
+    def notebook_names(self):
+        """Names of all notebooks: the pages, and those that papermill runs in sweeps/."""
+        sweeps = sorted((self.folder / "sweeps").glob("*.ipynb"))
+        return self.page_names() + [f"sweeps/{path.stem}" for path in sweeps]
+
     def notebook_path(self, name):
         """Path of the English notebook of page `name`."""
         return self.folder / f"{name}.ipynb"
@@ -111,7 +116,7 @@ def text_hash(text):
 
 
 def outputs_hash(notebook):
-    """SHA-256 over the code cells and what they printed; prose and tags may change without it."""
+    """SHA-256 over the code cells and their outputs; prose and tags may change without it."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     content = [[cell.get("id"), cell.source, cell.outputs] for cell in code]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)

@@ -27,6 +27,8 @@ WORDY_DIRECTIVES = {
     "csv-table", "hint", "caution", "attention", "danger", "glue:figure", "topic", "sidebar",
 }  # fmt: skip
 WORDY_OPTIONS = {"alt", "caption", "title", "header"}
+# A translation may say a symbol again where English says "it"; others are counted.
+UNCOUNTED = {"maths", "code"}
 WORDY_ROLES = {"abbr", "term", "sub", "sup", "kbd"}
 
 
@@ -48,6 +50,8 @@ def differences(english, translated):
     messages = []
     for kind in sorted(first.keys() | second.keys()):
         have, want = second.get(kind, Counter()), first.get(kind, Counter())
+        if kind in UNCOUNTED:
+            have, want = Counter({*have}), Counter({*want})
         messages += [f"{kind} missing: {thing}" for thing in (want - have).elements()]
         messages += [
             f"{kind} not in the English: {thing}" for thing in (have - want).elements()
@@ -152,7 +156,7 @@ def _read_inline(text, found):
     """Note roles, maths, code, links, footnotes, labels and headings of fence-free text."""
     text = _take(DISPLAY_MATH, text, lambda m: _note_display(found, m))
     text = _take(ROLE, text, lambda m: _note_role(found, m))
-    text = _take(CODE, text, lambda m: _note(found, "code", m[2].strip()))
+    text = _take(CODE, text, lambda m: _note(found, "code", " ".join(m[2].split())))
     text = _take(INLINE_MATH, text, lambda m: _note(found, "maths", normal_maths(m[1])))
     while LINK.search(text):  # a link may hold an image
         text = LINK.sub(lambda m: _note_link(found, m), text)

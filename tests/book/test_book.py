@@ -3,6 +3,7 @@
 import check_notebooks
 import check_prose
 import checks
+import execute
 import pytest
 import weave
 from pages import Book, read_notebook
@@ -28,6 +29,13 @@ def test_the_chinese_page_follows_the_english_one(real_book, name):
 
 def test_the_prose_follows_the_rules(real_book):
     assert check_prose.problems(real_book) == []
+
+
+def test_the_picture_of_the_readme_is_the_one_of_the_front_page(real_book):
+    found = execute.pictures(read_notebook(real_book.notebook_path("index")))
+    assert set(found) == {"figures/labels.png"}
+    for path, png in found.items():
+        assert (real_book.folder / path).read_bytes() == png
 
 
 def test_every_caption_is_translated(real_book):

@@ -15,6 +15,8 @@ SAME = [
         "```{exercise} 温度\n:label: ex\n做吧。\n```",
     ),
     ("```{image} a.png\n:alt: A line\n```", "```{image} a.png\n:alt: 一条线\n```"),
+    ("As $T$ grows, it wins.", "$T$ 越大，$T$ 越占优。"),
+    ("Set `a=1,\nb=2`.", "设 `a=1, b=2`。"),
     ("It costs \\$5 and \\$6.", "要价 \\$5 和 \\$6。"),
     ("[Paper](https://a.org/x).", "[论文](https://a.org/x)。"),
     ("See <https://a.org/x>.", "见 <https://a.org/x>。"),
