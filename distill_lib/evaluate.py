@@ -15,8 +15,7 @@ from sklearn import metrics
 def predict_logits(model, x, batch_size=500):
     """The model's outputs for all inputs, without dropout: an array ``(n, outputs)``.
 
-    The model is called directly: ``predict`` would compile a graph for each of many small
-    students, which costs more than it saves and makes TensorFlow warn of retracing.
+    Called directly: ``predict`` would compile a graph for each of many small students.
     """
     starts = range(0, len(x), batch_size)
     batches = [model(x[start : start + batch_size], training=False) for start in starts]
@@ -36,8 +35,7 @@ def accuracy(labels, logits):
 def macro_f1(labels, logits):
     """The mean over classes of F1, the harmonic mean of precision and recall; 0 to 1.
 
-    Classes that occur neither as label nor as prediction are left out; a class that is
-    never predicted counts 0. Arguments as for :func:`accuracy`.
+    Classes that never occur are left out; one that is never predicted counts 0.
     """
     pair = _labels_and_guesses(labels, logits)
     return float(metrics.f1_score(*pair, average="macro", zero_division=0))
@@ -69,8 +67,7 @@ def calibration_error(labels, logits, bins=15):
     the left; each bin adds |accuracy - mean confidence|, weighted by its share of examples.
 
     Args:
-        labels: integers ``(n,)``.
-        logits: ``(n, classes)``; unlike elsewhere, probabilities will not do.
+        labels, logits: as for :func:`accuracy`, but probabilities will not do.
         bins: number of bins, at least 1.
     """
     if bins < 1:
@@ -127,8 +124,7 @@ def _layer_operations(layer):
 def latency(function, *, repeats=30, warmup=5):
     """The median seconds of one call of ``function()``, after ``warmup`` calls unmeasured.
 
-    The first calls compile and allocate; the median ignores what else the machine does now
-    and then. Compare two functions on one machine only, and one after the other.
+    Compare two functions on one machine only, and one after the other.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")

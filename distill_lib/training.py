@@ -4,6 +4,8 @@ The loop is Keras's own ``fit``. This module only fixes what ``fit`` leaves open
 seed, any two losses start from the same weights and see the same batches in the same order.
 """
 
+import logging
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -11,6 +13,11 @@ import tensorflow as tf
 # One call into TensorFlow runs this many updates: for a small network on two cores about
 # half the time goes into the calls otherwise. Ctrl-C and callbacks act between calls.
 STEPS_PER_CALL = 50
+
+# Each training compiles its own step, on purpose; TensorFlow takes many of them for a mistake.
+logging.getLogger("tensorflow").addFilter(
+    lambda record: "triggered tf.function retracing" not in record.getMessage()
+)
 
 
 def train(build, x, y, *, loss, seed, **options):

@@ -54,6 +54,7 @@ BROKEN = [
         "bare: alternative text '' is not",
     ),
     (with_code(code_cell("file", "1", outputs=[picture()], mystnb=NAMED)), "names a file"),
+    (with_code(code_cell("lost", "1", mystnb=FIGURE)), "describes a figure but shows none"),
 ]
 
 
