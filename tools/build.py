@@ -32,7 +32,7 @@ LANGUAGES = ("en", "zh")
 INGREDIENTS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-exercise")
 # A page's frame alone (navigation, scripts) takes more than this; a redirect far less.
 SMALLEST_PAGE = 8_000
-TELLING = re.compile(r"WARNING|ERROR|[Ee]xception|Extension error")
+TELLING = re.compile(r"WARNING|ERROR|\bErrors?: |\w+Error: |Extension error")
 
 
 def fingerprint(book):
