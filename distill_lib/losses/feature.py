@@ -1,35 +1,80 @@
-"""Feature knowledge: losses on a network's inner representations."""
+"""Feature knowledge: a network's inner representations, one example at a time."""
 
 from keras import ops
 
-from distill_lib.losses._inputs import as_floats, check_shape
+from distill_lib.losses._inputs import as_floats, check_shape, features, positive, root, unit
 
 
 def hint_loss(*, teacher_features, student_features):
     """The FitNets hint, 0.5 mean_k (s_k - t_k)^2 over all features k of one example.
 
-    The paper sums over k; the mean used here is that sum divided by the number of
-    features, so that one loss weight serves layers of any size. The student's features
-    must already have the teacher's shape: see :func:`distill_lib.distiller.projector`.
-
-    Args:
-        teacher_features: ``(batch, ..., channels)``, vectors or maps.
-        student_features: the same shape, after the projector.
-
-    Returns:
-        loss ``(batch,)``, in squared units of the features; float32 or wider.
-
-    Raises:
-        ValueError: shapes differ, or no feature axis beside the batch.
+    The paper sums over k; with the mean, one loss weight serves layers of any size. Both must
+    have one shape: see :func:`distill_lib.features.with_outputs` for adapters.
 
     Source: Romero et al. (2015), equation 3.
     """
-    teacher, student = as_floats(teacher_features, student_features)
-    if len(student.shape) < 2:
-        raise ValueError(
-            "student_features must have a batch axis and a feature axis, "
-            f"got shape {tuple(student.shape)}"
-        )
+    teacher, student = _pair(teacher_features, student_features)
     check_shape("teacher_features", teacher, student.shape, "the shape of student_features")
-    feature_axes = tuple(range(1, len(student.shape)))
-    return 0.5 * ops.mean(ops.square(student - teacher), axis=feature_axes)
+    squares = ops.square(student - teacher)
+    return 0.5 * ops.mean(squares, axis=tuple(range(1, len(squares.shape))))
+
+
+def attention_transfer_loss(*, teacher_features, student_features, power=2.0, squared=False):
+    """Attention transfer, |Q_s / |Q_s| - Q_t / |Q_t||, Q = sum_c |A_c|^power over channels.
+
+    Q tells where in the image a layer is active; for a map of zeros it is 0. The paper's code
+    takes the mean over positions of the squared differences (szagoruyko/attention-transfer
+    #34), whose gradient vanishes near the goal and shrinks with the number of positions.
+
+    Args:
+        teacher_features, student_features: maps ``(batch, rows, columns, channels)`` with
+            equal rows and columns; the channels may differ.
+        power: above 0; the larger, the more only the strongest channel counts.
+        squared: the code's form instead of the paper's.
+
+    Source: Zagoruyko and Komodakis (2017), section 3.1.
+    """
+    teacher, student = _pair(teacher_features, student_features, axes=4)
+    check_shape("teacher_features", teacher[..., 0], student.shape[:3], "the student's sizes")
+    power = positive("power", power, student.dtype)
+    squares = ops.square(_attention(student, power) - _attention(teacher, power))
+    return ops.mean(squares, axis=(1, 2)) if squared else root(ops.sum(squares, axis=(1, 2)))
+
+
+def variational_information_loss(*, teacher_features, student_features, least_variance=1e-5):
+    """VID, 0.5 mean_k (log var_k + (t_k - mean_k)^2 / var_k): -log of a Gaussian q(t | s).
+
+    For each feature, the two layers' mutual information is at least the teacher's entropy
+    minus 0.5 log(2 pi) minus the expected loss, and exactly that where q is the truth. Unlike
+    a hint it can give up what the student cannot know: the variance grows. May be negative.
+
+    Args:
+        teacher_features: ``(batch, ..., channels)``.
+        student_features: ``(batch, ..., 2 * channels)``: the means, then r with the variance
+            softplus(r) + ``least_variance`` (above 0); a dense adapter of twice the width
+            gives both. (The paper has one r a channel, whatever the input: a bias alone.)
+
+    Source: Ahn et al. (2019), section 2; 1e-5 as in RepDistiller's VID.
+    """
+    teacher, student = _pair(teacher_features, student_features)
+    expected = (*teacher.shape[:-1], 2 * teacher.shape[-1])
+    check_shape("student_features", student, expected, "twice the teacher's channels")
+    mean, raw = ops.split(student, 2, axis=-1)
+    variance = ops.softplus(raw) + positive("least_variance", least_variance, student.dtype)
+    terms = ops.log(variance) + ops.square(teacher - mean) / variance
+    return 0.5 * ops.mean(terms, axis=tuple(range(1, len(terms.shape))))
+
+
+def _pair(teacher_features, student_features, axes=None):
+    teacher = features("teacher_features", teacher_features, axes)
+    return as_floats(teacher, features("student_features", student_features, axes))
+
+
+def _attention(maps, power):
+    """``(batch, rows, columns, channels)`` -> ``(batch, rows, columns)`` of length 1."""
+    # The scale falls out of Q / |Q|, but the power of a large number would overflow.
+    largest = ops.stop_gradient(ops.max(ops.abs(maps), axis=(1, 2, 3), keepdims=True))
+    size = ops.abs(maps) / ops.where(largest > 0, largest, 1.0)
+    # A power's slope at 0 may be infinite, and infinity times 0 would be nan.
+    powers = ops.where(size > 0, ops.power(ops.where(size > 0, size, 1.0), power), 0.0)
+    return unit(ops.sum(powers, axis=-1), axis=(1, 2))

@@ -8,20 +8,14 @@ from distill_lib.losses._inputs import as_floats
 def weighted_mean(values, sample_weight=None, mask=None):
     """Weighted mean by Keras's rule ``sum_over_batch_size``: sum(w m v) / sum(m).
 
-    The weights do not enter the divisor (doubling all of them doubles the result, as in
-    ``fit``); masked entries count nowhere, whatever they hold, ``nan`` included.
+    The weights do not enter the divisor: doubling all of them doubles the result, as in
+    ``fit``. Masked entries count nowhere, whatever they hold, ``nan`` included. A scalar, 0
+    where nothing counts.
 
     Args:
         values: losses of any shape, for example ``(batch,)`` or ``(batch, steps)``.
-        sample_weight: numbers of the shape of ``values`` or of its leading axes:
-            ``(batch,)`` weighs whole sequences. ``None`` is 1 everywhere.
-        mask: booleans (or 0 and 1), with the same rule of shapes; true counts.
-
-    Returns:
-        a scalar, float32 or wider; 0 where nothing counts.
-
-    Raises:
-        ValueError: a weight or mask whose shape does not fit.
+        sample_weight, mask: numbers, and booleans (true counts), of that shape or of its
+            leading axes: ``(batch,)`` weighs whole sequences.
     """
     (values,) = as_floats(values)
     weighted, counted = values, ops.ones_like(values)
@@ -43,6 +37,4 @@ def _align(name, array, values):
     )
     if not fits:
         raise ValueError(f"{name} must have the leading axes of values {full}, got {shape}")
-    for _ in range(len(full) - len(shape)):
-        array = array[..., None]
-    return array
+    return ops.reshape(array, (*ops.shape(array), *[1] * (len(full) - len(shape))))

@@ -1,43 +1,194 @@
-"""The FitNets hint against a loop, its gradient, and bad input."""
+"""Feature losses against loops and hand values, their invariances, and bad input."""
 
+import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loss_checks import (
+    call,
+    check_equality,
+    check_gradients,
+    check_order,
+    check_precision,
+    check_programs,
+    gradient_of,
+)
 
-from distill_lib.losses import hint_loss
+from distill_lib.losses import (
+    attention_transfer_loss,
+    hint_loss,
+    variational_information_loss,
+    weighted_mean,
+)
 
 GENERATOR = np.random.default_rng(0)
+MAPS = GENERATOR.normal(size=(2, 4, 2, 3, 5))  # teacher and student
+NARROW = GENERATOR.normal(size=(4, 2, 3, 2))
+TWICE = GENERATOR.normal(size=(4, 2, 3, 10))
+ALL = [
+    (hint_loss, *MAPS, {}),
+    (attention_transfer_loss, MAPS[0], NARROW, {}),
+    (attention_transfer_loss, MAPS[0], NARROW, {"power": 1.5, "squared": True}),
+    (variational_information_loss, MAPS[0], TWICE, {}),
+]
+
+
+@pytest.mark.parametrize(("loss", "teacher", "student", "knobs"), ALL)
+@pytest.mark.parametrize(
+    "check", [check_gradients, check_order, check_programs, check_precision]
+)
+def test_what_every_feature_loss_keeps(check, loss, teacher, student, knobs):
+    check(loss, teacher, student, **knobs)
+
+
+@pytest.mark.parametrize(("loss", "teacher", "student", "knobs"), ALL)
+def test_an_example_depends_on_itself_alone(loss, teacher, student, knobs):
+    together = call(loss, teacher, student, **knobs)
+    alone = [call(loss, teacher[i : i + 1], student[i : i + 1], **knobs)[0] for i in range(4)]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    student = student.copy()
+    student[1] = np.nan
+    kept = np.array([True, False, True, True])
+    weights = np.array([1.0, 5.0, 2.0, 3.0])
+    found = weighted_mean(call(loss, teacher, student, **knobs), weights, kept)
+    expected = (alone[0] + 2 * alone[2] + 3 * alone[3]) / 3
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 4, 5), (3, 2, 4, 5)])
-def test_equals_a_loop(shape):
+def test_hint_equals_a_loop(shape):
     teacher, student = GENERATOR.normal(size=(2, *shape))
     expected = []
     for t, s in zip(teacher, student, strict=True):
         squares = [(a - b) ** 2 for a, b in zip(t.flat, s.flat, strict=True)]
         expected.append(0.5 * sum(squares) / len(squares))
-    found = hint_loss(teacher_features=teacher, student_features=student)
+    np.testing.assert_allclose(call(hint_loss, teacher, student), expected, rtol=1e-12)
+    check_equality(hint_loss, teacher)
+
+
+def test_attention_by_hand():
+    teacher = np.array([4.0, 3.0, 1.0, 0.0]).reshape(2, 1, 2, 1)
+    student = np.array([3.0, 4.0, 3.0, 4.0]).reshape(2, 1, 2, 1)
+    squared = call(attention_transfer_loss, teacher, student, power=1, squared=True)
+    np.testing.assert_allclose(squared, [0.2**2, (0.4**2 + 0.8**2) / 2])
+    paper = call(attention_transfer_loss, teacher, student, power=1)
+    np.testing.assert_allclose(paper, [0.2 * 2**0.5, 0.8**0.5])
+    default = call(attention_transfer_loss, teacher, student)  # 9 and 16, of length root 337
+    np.testing.assert_allclose(default[0], 7 * 2**0.5 / 337**0.5)
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 2, 3])
+def test_attention_equals_a_loop(power):
+    expected = []
+    for t, s in zip(MAPS[0], NARROW, strict=True):
+        directions = []
+        for example in (t, s):
+            q = [sum(abs(a) ** power for a in cell) for row in example for cell in row]
+            directions.append(np.array(q) / sum(x * x for x in q) ** 0.5)
+        expected.append(np.linalg.norm(directions[0] - directions[1]))
+    found = call(attention_transfer_loss, MAPS[0], NARROW, power=power)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+    variable = keras.Variable(float(power), dtype="float64")
+    squared = call(attention_transfer_loss, MAPS[0], NARROW, power=variable, squared=True)
+    np.testing.assert_allclose(squared, np.square(expected) / 6, rtol=1e-12)
 
 
-def test_gradient_is_the_difference_divided_by_the_feature_count(gradient):
-    teacher, student = GENERATOR.normal(size=(2, 3, 2, 2, 4))
-    found = gradient(lambda s: hint_loss(teacher_features=teacher, student_features=s), student)
-    np.testing.assert_allclose(found, (student - teacher) / 16, rtol=1e-12)
-    same = gradient(lambda s: hint_loss(teacher_features=teacher, student_features=s), teacher)
-    np.testing.assert_array_equal(same, 0.0)
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.01, 100), st.permutations(range(5)), st.integers(0, 31), st.booleans())
+def test_attention_knows_no_scale_sign_or_order_of_channels(scale, order, signs, squared):
+    moved = scale * MAPS[1][..., order] * (1 - 2 * (signs >> np.arange(5) & 1))
+    expected = call(attention_transfer_loss, *MAPS, squared=squared)
+    found = call(attention_transfer_loss, MAPS[0], moved, squared=squared)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    zero = call(attention_transfer_loss, MAPS[1], moved, squared=squared)
+    np.testing.assert_allclose(zero, 0.0, atol=1e-12)
+    assert (np.asarray(expected) <= 2**0.5).all()
 
 
-def test_half_precision_is_cast_up():
-    teacher = np.full((2, 3), 300, "float16")  # 600 squared is beyond float16
-    found = hint_loss(teacher_features=teacher, student_features=-teacher)
-    np.testing.assert_allclose(found, [180_000.0, 180_000.0])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_attention_at_equality_and_at_zero(power, squared):
+    knobs = {"power": power, "squared": squared}
+    check_equality(attention_transfer_loss, MAPS[0], **knobs)
+    zeros = np.zeros_like(NARROW)
+    check_equality(attention_transfer_loss, zeros, **knobs)
+    far = call(attention_transfer_loss, MAPS[0], zeros, **knobs)  # a unit vector from 0
+    np.testing.assert_allclose(far, 1 / 6 if squared else 1.0, rtol=1e-12)
+    partly = NARROW.copy()
+    partly[:, 0] = 0
+    check_precision(attention_transfer_loss, MAPS[0], partly, **knobs)
 
 
-def test_shapes_must_fit():
+def test_attention_of_large_powers_does_not_overflow():
+    scale = np.array([1e4, 1, 1e-4, 1e-8], "float32").reshape(4, 1, 1, 1)  # each its own
+    teacher, student = (scale * x.astype("float32") for x in (MAPS[0], NARROW))
+    expected = call(attention_transfer_loss, MAPS[0], NARROW, power=12)
+    found = call(attention_transfer_loss, teacher, student, power=12)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    slope = gradient_of(lambda s: call(attention_transfer_loss, teacher, s, power=12), student)
+    assert np.isfinite(slope).all()
+
+
+def raw(variance, least=1e-5):
+    """What the adapter must give for a variance: the inverse of softplus."""
+    return np.log(np.expm1(variance - least))
+
+
+def test_information_by_hand():
+    student = np.array([[1.0, 5.0, raw(2.0), raw(0.5)]])
+    found = call(variational_information_loss, np.array([[3.0, 6.0]]), student)
+    expected = 0.5 * ((np.log(2) + 4 / 2) + (np.log(0.5) + 1 / 0.5)) / 2
+    np.testing.assert_allclose(found, [expected], rtol=1e-12)
+    sure = np.array([[3.0, 6.0, -1e4, -1e4]])
+    for least, knobs in ((1e-5, {}), (0.1, {"least_variance": 0.1})):
+        found = call(variational_information_loss, np.array([[3.0, 6.0]]), sure, **knobs)
+        np.testing.assert_allclose(found, [0.5 * np.log(least)], rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(-2, 2), st.floats(0.05, 5), st.floats(0.2, 3))
+def test_information_is_a_bound_that_the_truth_attains(slope, variance, noise):
+    """t = s + noise, all Gaussian, so that the mutual information is known."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(8)
+    s, e = (x.ravel() for x in np.meshgrid(nodes, nodes))
+    chance = np.outer(weights, weights).ravel() / (2 * np.pi)
+    teacher = (s + noise**0.5 * e)[:, None]
+    entropy = 0.5 * np.log(2 * np.pi * np.e * (1 + noise))
+    information = 0.5 * np.log((1 + noise) / noise)
+
+    def bound(slope, variance):
+        student = np.stack([slope * s, np.full_like(s, raw(variance))], axis=1)
+        values = call(variational_information_loss, teacher, student)
+        return entropy - 0.5 * np.log(2 * np.pi) - np.sum(chance * values)
+
+    np.testing.assert_allclose(bound(1.0, noise), information, rtol=1e-9)
+    assert bound(slope, variance) <= information + 1e-9
+
+
+def bad(loss, teacher, student, message, **knobs):
+    with pytest.raises(ValueError, match="^" + message):
+        call(loss, teacher, student, **knobs)
+
+
+def test_bad_features():
     """A (1, 1, c) map broadcasts silently against (8, 8, c) in Keras's own loss."""
-    with pytest.raises(ValueError, match=r"teacher_features must have .* got shape \(2, 1, 1"):
-        hint_loss(
-            teacher_features=np.ones((2, 1, 1, 3)), student_features=np.ones((2, 8, 8, 3))
-        )
-    with pytest.raises(ValueError, match=r"feature axis, got shape \(2,\)"):
-        hint_loss(teacher_features=np.ones(2), student_features=np.ones(2))
+    small, large, double = np.ones((2, 1, 1, 3)), np.ones((2, 8, 8, 3)), np.ones((2, 8, 8, 6))
+    for loss, rule in (
+        (hint_loss, "teacher_features must have the shape of student_features"),
+        (attention_transfer_loss, "teacher_features must have the student's sizes"),
+        (variational_information_loss, "student_features must have twice the teacher's"),
+    ):
+        bad(loss, small, large, rule + r".* \(2, .* got shape \(")
+        bad(loss, large, large[:, 0, 0, 0], r"student_features must have .* got shape \(2,\)")
+        bad(loss, large[:, 0, 0, 0], large, r"teacher_features must have .* got shape \(2,\)")
+    axes = r"_features must have 4 axes, got shape \(8, 8, 3\)"
+    bad(attention_transfer_loss, large[0], large, "teacher" + axes)
+    bad(attention_transfer_loss, large, large[0], "student" + axes)
+    channels = r".* channels \(2, 8, 8, 6\), got shape \(2, 8, 8, 3\)"
+    bad(variational_information_loss, large, large, channels)
+    for value in (0, -1.0, float("nan")):
+        rule = f"must be .* above 0, got {value}"
+        bad(attention_transfer_loss, large, large, "power " + rule, power=value)
+        knobs = {"least_variance": value}
+        bad(variational_information_loss, large, double, "least_variance " + rule, **knobs)

@@ -1,0 +1,81 @@
+"""Losses that do not ask for the teacher's very numbers: up to scale, up to correlation.
+
+What is constant has neither scale nor correlation, and no gradient here: a student must not
+start with equal logits. Constant counts what differs by less than a millionth of its size.
+"""
+
+from keras import ops
+
+from distill_lib.losses._inputs import (
+    check_shape,
+    divergence,
+    kept_rows,
+    logit_pair,
+    scalar,
+    softened,
+    unit,
+)
+
+
+def standardised_target_loss(*, teacher_logits, student_logits, temperature=2.0):
+    """T^2 KL(p || q) of logits brought to mean 0 and deviation 1 over the classes.
+
+    So the student may have logits of another offset and another scale above 0. Population
+    deviation; the authors' code has N - 1 in it, which softens by root(N / (N - 1)) more.
+    Source: Sun et al. (2024), section 4.
+    """
+    pair = logit_pair(teacher_logits, student_logits)
+    standardised = [_direction(x, axis=-1) * x.shape[-1] ** 0.5 for x in pair]
+    log_p, log_q, temperature = softened(*standardised, temperature)
+    return temperature * temperature * divergence(log_p, log_q)
+
+
+def correlation_loss(
+    *,
+    teacher_logits,
+    student_logits,
+    temperature=1.0,
+    between_weight=1.0,
+    within_weight=1.0,
+    mask=None,
+):
+    """DIST, b (1 - correlation over the classes) + w (1 - correlation over the batch).
+
+    The first is of p and q of one example, the second of two columns p_c and q_c, averaged
+    over classes c. 1 - correlation is half the squared distance of centred unit vectors, so
+    each example is charged its own part of the second, and the mean over examples is the
+    paper's loss. A constant row or column costs 0 against another, else 1/2 (the paper: 1).
+    The authors' code multiplies by T^2, which a correlation does not need.
+    Logits are ``(batch, classes)``; b and w any numbers.
+    Source: Huang et al. (2022), section 3.
+    """
+    teacher, student = logit_pair(teacher_logits, student_logits)
+    check_shape("student_logits", student, (None, None), "the shape (batch, classes)")
+    mask = kept_rows(mask, student)
+    # Before the softmax: its gradient for nan is nan, even if multiplied by 0.
+    pair = [ops.where(mask[:, None], x, 0.0) for x in (teacher, student)]
+    log_p, log_q, _ = softened(*pair, temperature)
+    kept = ops.cast(mask, log_q.dtype)
+    count = ops.sum(kept)
+    p, q = (_fill(ops.exp(x), kept[:, None], ops.maximum(count, 1)) for x in (log_p, log_q))
+    between = ops.sum(ops.square(_direction(p, axis=1) - _direction(q, axis=1)), axis=1)
+    within = ops.mean(ops.square(_direction(p, axis=0) - _direction(q, axis=0)), axis=1)
+    between = 0.5 * scalar("between_weight", between_weight, q.dtype) * between
+    within = 0.5 * scalar("within_weight", within_weight, q.dtype) * count * within
+    return kept * (between + within)
+
+
+def _fill(rows, kept, count):
+    """Put the mean of the kept rows in the place of the others: it changes no correlation."""
+    return kept * rows + (1 - kept) * ops.sum(kept * rows, axis=0) / count
+
+
+def _direction(values, axis):
+    """Centred and of length 1 along the axis; 0 with slope 0 where constant."""
+    low, high = (
+        ops.stop_gradient(f(values, axis=axis, keepdims=True)) for f in (ops.min, ops.max)
+    )
+    varies = high - low > 1e-6 * ops.maximum(ops.abs(low), ops.abs(high))
+    # From 0 to 1 first, or squares of what is small underflow.
+    values = ops.where(varies, (values - low) / ops.where(varies, high - low, 1.0), 0.0)
+    return unit(values - ops.mean(values, axis=axis, keepdims=True), axis)
