@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 JOBS ?= 2
 PORT ?= 8000
 NOTEBOOKS ?=
+SWEEPS ?= $(wildcard book/sweeps/*.yaml)
 
 .DEFAULT_GOAL := help
 .PHONY: help read test quick lint book lab execute sweep assets lock clean
@@ -37,8 +38,8 @@ lab: $(VENV)/.full ## open the notebooks in JupyterLab
 execute: $(VENV)/.full ## run notebooks again in place (NOTEBOOKS="book/math/objective.ipynb" for some)
 	$(BIN)/python tools/execute.py --jobs $(JOBS) $(NOTEBOOKS)
 
-sweep: $(VENV)/.full ## run the parameter sweep; finished runs are kept
-	$(BIN)/python -m distill_lib.sweep book/sweeps/temperature.yaml --workers $(JOBS)
+sweep: $(VENV)/.full ## run the parameter sweeps; finished runs are kept (SWEEPS="book/sweeps/labels.yaml" for one)
+	for grid in $(SWEEPS); do $(BIN)/python tools/sweep.py $$grid --workers $(JOBS) || exit 1; done
 
 assets: $(VENV)/.full ## make the shipped data and the teacher again (half an hour)
 	$(BIN)/python tools/make_assets.py

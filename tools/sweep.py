@@ -1,10 +1,10 @@
-"""Run a notebook once for each point of a grid: ``python -m distill_lib.sweep GRID.yaml``.
+"""Run a notebook once for each point of a grid: ``python tools/sweep.py GRID.yaml``.
 
-The notebook displays ``IPython.display.JSON(results)``, a flat dictionary, as its last
-output. Each run is a process of its own and leaves one JSON file; a run that crashes or is
-killed takes no other with it, and the same command again runs only what is missing. A result
-is also missing once the notebook's code has changed; changes of imported modules are not
-seen: delete the folder of results after those.
+The notebook displays ``IPython.display.JSON(results)``, a flat dictionary or a list of them
+(each a row of the table), as its last output. Each run is a process of its own and leaves one
+JSON file; a run that crashes or is killed takes no other with it, and the same command again
+runs only what is missing. A result is also missing once the notebook's code has changed;
+changes of imported modules are not seen: delete the folder of results after those.
 """
 
 import argparse
@@ -20,15 +20,14 @@ from multiprocessing import connection
 from pathlib import Path
 
 import psutil
+from sweep_grid import read_grid
+from sweep_run import execute, keep_apart, unfinished, write_whole
 from tqdm import tqdm
-
-from distill_lib.sweep_grid import read_grid
-from distill_lib.sweep_run import execute, keep_apart, unfinished, write_whole
 
 
 def main(arguments=None):
     """Run a grid; return 0 when all is done, 1 after a failed run, 130 when interrupted."""
-    parser = argparse.ArgumentParser("distill_lib.sweep", description="Run a notebook's grid.")
+    parser = argparse.ArgumentParser("sweep", description="Run a notebook's grid.")
     parser.add_argument("grid", type=Path, help="YAML file with notebook, grid and csv")
     parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
     parser.add_argument("--results", type=Path, help="folder of the JSON files")
@@ -114,7 +113,7 @@ def read_record(grid, run, results):
 
 
 def gather(grid, results):
-    """Write one CSV row a run, sorted by the parameters in the notebook's order.
+    """Write one CSV row a result, sorted by the parameters in the notebook's order.
 
     A grid with failed runs does not replace the CSV file: it goes to ``incomplete.csv``
     among the results.
@@ -124,7 +123,7 @@ def gather(grid, results):
     path = grid.csv or results / "results.csv"
     if len(records) < len(grid.runs):
         path = results / "incomplete.csv"
-    rows = [_row(record) for record in records]
+    rows = [_row(record, found) for record in records for found in record["results"]]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -134,12 +133,11 @@ def gather(grid, results):
     print(f"{len(records)} of {len(grid.runs)} runs gathered in {path}")
 
 
-def _row(record):
-    """Flatten a record; measured figures keep six significant digits."""
-    found = record["results"].items()
+def _row(record, found):
+    """One row of a record's results; measured figures keep six significant digits."""
     row = record["parameters"] | {
         name: float(f"{value:.6g}") if isinstance(value, float) else value
-        for name, value in found
+        for name, value in found.items()
     }
     row |= {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
     return row | record["versions"] | record["machine"] | {"code": record["code_sha256"][:12]}

@@ -60,15 +60,22 @@ def write_whole(path, text):
 
 
 def displayed_results(notebook, parameters):
-    """Return the flat dictionary that the executed notebook displayed last as JSON."""
+    """Return what the executed notebook displayed last as JSON, as a list of rows.
+
+    A row is a flat dictionary; a notebook that trains several students at once displays a
+    list of them.
+    """
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     bundles = [output.get("data", {}) for output in outputs]
     shown = [data["application/json"] for data in bundles if "application/json" in data]
-    if not shown or not isinstance(shown[-1], dict):
-        raise ValueError("the notebook must display IPython.display.JSON(a dictionary)")
-    if shared := sorted(shown[-1].keys() & parameters.keys()):
+    rows = shown[-1] if shown and isinstance(shown[-1], list) else shown[-1:]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(
+            "the notebook must display IPython.display.JSON(a dictionary or a list)"
+        )
+    if shared := sorted({name for row in rows for name in row} & parameters.keys()):
         raise ValueError(f"results must not be named like parameters, got {shared}")
-    return shown[-1]
+    return rows
 
 
 def recipe():

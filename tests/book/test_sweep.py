@@ -1,4 +1,4 @@
-"""The runner of sweeps, on a notebook without TensorFlow; and one sampled committed result."""
+"""The runner of sweeps, on a notebook without TensorFlow; and the committed results."""
 
 import csv
 import json
@@ -7,17 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from operator import sub
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
+import sweep
 import yaml
+from sweep_grid import code_digest, read_grid
+from sweep_run import displayed_results
 
-from distill_lib import sweep
-from distill_lib.sweep_grid import code_digest, read_grid
-
-BOOK_SWEEPS = Path(__file__).parents[1] / "book" / "sweeps"
+BOOK_SWEEPS = Path(__file__).parents[2] / "book" / "sweeps"
 BODY = """
 import os, signal, time
 if behaviour == "raise":
@@ -106,7 +107,7 @@ def test_an_interruption_keeps_what_has_finished_and_leaves_no_kernel(tmp_path):
     grid = [{"value": [1]}, {"behaviour": ["wait"]}, {"value": [3]}]
     path = write_sweep(tmp_path, grid, csv="tiny.csv")
     results = tmp_path / "r"
-    command = [sys.executable, "-m", "distill_lib.sweep", str(path), "--results", str(results)]
+    command = [sys.executable, sweep.__file__, str(path), "--results", str(results)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 90
     while not any('"running"' in f.read_text() for f in results.glob("*wait*.part.ipynb")):
@@ -172,12 +173,48 @@ def test_a_block_is_a_product_and_prose_does_not_make_results_stale(tmp_path):
     assert code_digest(grid.notebook) != grid.code_sha256
 
 
-def test_the_committed_table_holds_its_whole_grid_and_the_present_notebook():
-    grid = read_grid(BOOK_SWEEPS / "temperature.yaml")
+def notebook_that_displays(*values):
+    """A notebook whose only cell has displayed each value as JSON."""
+    outputs = [
+        nbformat.v4.new_output("display_data", {"application/json": value}) for value in values
+    ]
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
+
+
+@pytest.mark.parametrize(
+    ("shown", "rows"),
+    [
+        ([{"a": 1}], [{"a": 1}]),
+        ([[{"a": 1}, {"a": 2}]], [{"a": 1}, {"a": 2}]),
+        ([[{"a": 1}], {"a": 3}], [{"a": 3}]),  # what was displayed last
+    ],
+)
+def test_a_result_is_one_row_or_a_list_of_rows(shown, rows):
+    assert displayed_results(notebook_that_displays(*shown), {"seed": 0}) == rows
+
+
+@pytest.mark.parametrize("shown", [[], [[]], [[{"a": 1}, 2]], ["text"]])
+def test_a_notebook_without_rows_is_refused(shown):
+    with pytest.raises(ValueError, match="must display"):
+        displayed_results(notebook_that_displays(*shown), {})
+
+
+def test_a_result_named_like_a_parameter_is_refused():
+    with pytest.raises(ValueError, match=r"named like parameters, got \['seed'\]"):
+        displayed_results(notebook_that_displays([{"a": 1}, {"seed": 2}]), {"seed": 0})
+
+
+@pytest.mark.parametrize("name", ["temperature", "labels"])
+def test_a_committed_table_holds_its_whole_grid_and_the_present_notebook(name):
+    grid = read_grid(BOOK_SWEEPS / f"{name}.yaml")
     rows, names = read_csv(grid.csv), list(grid.runs[0].parameters)
     assert {row["code"] for row in rows} == {grid.code_sha256[:12]}, "run the sweep again"
-    held = sorted([row[name] for name in names] for row in rows)
-    assert held == sorted(list(map(str, run.parameters.values())) for run in grid.runs)
+    held = [(*(row[one] for one in names), row["seed"]) for row in rows]
+    assert len(set(held)) == len(held)
+    assert {one[:-1] for one in held} == {
+        tuple(map(str, r.parameters.values())) for r in grid.runs
+    }
+    assert len(rows) == sum(run.parameters["seed_count"] for run in grid.runs)
 
 
 def test_a_sampled_point_of_the_committed_table_can_be_had_again(tmp_path):
@@ -188,11 +225,10 @@ def test_a_sampled_point_of_the_committed_table_can_be_had_again(tmp_path):
     one = [{name: [value] for name, value in chosen.items()}]
     path.write_text(yaml.safe_dump({"notebook": str(grid.notebook.resolve()), "grid": one}))
     assert run(path) == 0
-    (again,) = read_csv(tmp_path / "r/results.csv")
-    seeds = [row for row in rows if all(row[n] == again[n] for n in names if n != "seed")]
-    (committed,) = [row for row in seeds if row["seed"] == again["seed"]]
-    assert len(seeds) >= 5
+    again = read_csv(tmp_path / "r/results.csv")
+    committed = [row for row in rows if all(row[n] == again[0][n] for n in names)]
+    assert [row["seed"] for row in again] == [row["seed"] for row in committed]
+    assert len(again) >= 10
     for measure in ("test_accuracy", "agreement", "calibration_error"):
-        values = [float(row[measure]) for row in seeds]
-        difference = abs(float(again[measure]) - float(committed[measure]))
-        assert difference <= max(values) - min(values), measure
+        new, old = ([float(row[measure]) for row in some] for some in (again, committed))
+        assert max(map(abs, map(sub, new, old))) <= max(old) - min(old), measure
