@@ -1,150 +1,181 @@
-"""Training that makes a comparison fair: the seed, and nothing else, decides the luck.
+"""Many students at once: what honest evidence over seeds costs, made small.
 
-The loop is Keras's own ``fit``. This module only fixes what ``fit`` leaves open: with one
-seed, any two losses start from the same weights and see the same batches in the same order.
+A student of a few thousand weights leaves a processor idle: most of its time goes into
+starting operations. :func:`train_many` stacks the weights of all students along a new axis
+and runs them as one program (``tf.vectorized_map`` over Keras's ``stateless_call``), each
+with its own initial weights, its own order of batches and its own temperature. The seed,
+and nothing else, decides the luck.
 """
-
-import logging
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
-# One call into TensorFlow runs this many updates: for a small network on two cores about
-# half the time goes into the calls otherwise. Ctrl-C and callbacks act between calls.
-STEPS_PER_CALL = 50
+from distill_lib.signals import joined, take
+from distill_lib.stacked import Program, student_signals, wanted
 
-# Each training compiles its own step, on purpose; TensorFlow takes many of them for a mistake.
-logging.getLogger("tensorflow").addFilter(
-    lambda record: "triggered tf.function retracing" not in record.getMessage()
+STUDENTS_PER_CALL = 64  # trained together at most: it bounds the memory of a step
+
+# What is trained together. Not convolutions: each is busy enough alone, stacking gains
+# nothing. Not dropout: its random numbers would not be those of a student trained alone.
+STACKABLE = (
+    layers.InputLayer,
+    layers.Flatten,
+    layers.Reshape,
+    layers.Permute,
+    layers.Rescaling,
+    layers.Dense,
+    layers.Activation,
+    layers.ReLU,
+    layers.BatchNormalization,
+    layers.LayerNormalization,
+    layers.Concatenate,
+    layers.Add,
 )
 
 
-def train(build, x, y, *, loss, seed, **options):
-    """Train one new model; :func:`train_seeds` explains the arguments.
-
-    Args:
-        seed: integer from 0; decides the initial weights, the order of the batches, and
-            the dropout masks. The same seed gives the same result on the same machine.
-
-    Returns:
-        the trained ``keras.Model``, uncompiled.
-    """
-    return train_seeds(build, x, y, loss=loss, seeds=[seed], **options)[0]
-
-
-def train_seeds(
+def train_many(
     build,
     x,
-    y,
+    signals,
     *,
     loss,
     seeds,
     steps=1000,
     batch_size=128,
     learning_rate=1e-3,
-    metrics=(),
-    callbacks=(),
+    verbose=0,
+    **arguments,
 ):
-    """Train a new model for each seed, with Adam and a constant learning rate.
+    """Train a new student for each seed, with Adam; all at once where the layers allow it.
 
-    The model is compiled once and reset for each seed: its weights to those of a new model,
-    its optimiser to zero. The results equal, to the last bit, those of separate trainings.
+    The results are those of separate trainings from the same weights on the same batches,
+    up to rounding. Students with layers outside :data:`STACKABLE`, or with constraints, are
+    trained one after the other by the same program, without the gain in time.
+
+    A list, one entry for each seed, gives every student its own ``build``, signal or number;
+    anything else is for all of them.
 
     Args:
-        build: function without arguments that returns a new, built ``keras.Model``.
+        build: function without arguments that returns a new, built ``keras.Model``, always
+            of one architecture. Its output is ``student_logits``; of a dictionary of
+            outputs each ``key`` is ``student_<key>``.
         x: array ``(n, ...)`` of inputs.
-        y: array ``(n, ...)`` of whatever ``loss`` takes as ``y_true``: labels, targets,
-            teacher outputs, or labels packed together with teacher outputs.
-        loss: a Keras loss, or a function of ``(y_true, y_pred)``.
-        seeds: integers from 0.
+        signals: what ``loss`` takes beside the student's outputs, by name, n rows each:
+            ``{"labels": y, "teacher_logits": v}``; arrays, or :mod:`distill_lib.signals`.
+        loss: function of named signals with one value for each example, such as those of
+            :mod:`distill_lib.losses`; its mean over the batch is minimised, the model's own
+            regularisation added.
+        seeds: integers from 0, one for each student; equal seeds start from equal weights
+            and see equal batches, whatever the loss.
         steps: number of updates.
         batch_size: examples in every batch; there is no smaller last one, a batch may
             reach over the end of a pass into the next.
         learning_rate: a number, or a Keras schedule.
-        metrics: Keras metrics.
-        callbacks: Keras callbacks; the whole training is one epoch.
+        verbose: 1 shows a progress bar, 0 nothing.
+        **arguments: numbers that ``loss`` also takes: ``temperature=4.0``, or
+            ``seeds=[0, 0], temperature=[1.0, 4.0]``.
 
     Returns:
-        a list of trained ``keras.Model``, one for each seed, in the order of ``seeds``. They
-        are uncompiled; ``model.history`` is the ``History`` of the ``fit``.
+        a list of trained ``keras.Model``, uncompiled, in the order of ``seeds``.
 
     Raises:
-        ValueError: lengths of ``x`` and ``y`` differ, or a count is below 1, or ``build``
-            returns a model without weights.
+        ValueError: lengths that do not fit, a count below 1, a ``build`` without weights,
+            or whatever ``loss`` refuses.
     """
-    _check(x, y, steps, batch_size)
-    worker, start, models = None, None, []
-    for seed in seeds:
-        keras.utils.set_random_seed(seed)
-        model = _new_model(build)
-        if worker is None:
-            worker, start = _compiled_copy(build, loss, learning_rate, metrics)
-        _assign(worker.variables, _values(model.variables))
-        _assign(worker.optimizer.variables, start)
-        batches = shuffled_batches(x, y, seed=seed, steps=steps, batch_size=batch_size)
-        options = {"shuffle": False, "callbacks": list(callbacks), "verbose": 0}
-        model.history = worker.fit(batches, **options)
-        _assign(model.variables, _values(worker.variables))
-        models.append(model)
-    return models
+    seeds = list(seeds)
+    _check(len(x), seeds=len(seeds), steps=steps, batch_size=batch_size)
+    knobs = {k: [float(n) for n in _each(k, v, seeds)] for k, v in arguments.items()}
+    builds = _each("build", build, seeds)
+    students = [_new_student(*pair) for pair in zip(builds, seeds, strict=True)]
+    rows = np.stack([batch_rows(len(x), seed, steps, batch_size) for seed in seeds])
+    batch = _batch_function(x, wanted(loss, signals), seeds)
+    _try_out(loss, students[0], batch(0, rows[0, 0]), knobs)
+    size = STUDENTS_PER_CALL if all(_is_stackable(student) for student in students) else 1
+    progress = keras.utils.Progbar(steps * -(-len(students) // size), verbose=verbose)
+    program = None
+    for start in range(0, len(students), size):
+        numbers = range(len(students))[start : start + size]
+        if program is None or program.count != len(numbers) or _has_constraint(program.worker):
+            program = Program(builds[start](), len(numbers), batch, loss, learning_rate)
+        program.train(students, numbers, rows, knobs, progress)
+    return students
 
 
-def shuffled_batches(x, y, *, seed, steps, batch_size=128):
-    """Batches from one shuffled pass over the data after another, cut at ``steps`` batches.
+def batch_rows(count, seed, steps, batch_size=128):
+    """The row numbers of each batch: one shuffled pass over the data after another.
 
     Args:
-        x, y: arrays of the same length n.
+        count: number of rows of the data.
         seed: integer from 0 that alone decides the order.
-        steps: number of batches.
-        batch_size: examples in each batch.
+        steps, batch_size: numbers of batches and of rows in each.
 
     Returns:
-        a ``tf.data.Dataset`` of ``steps`` pairs ``(batch_size, ...)``.
+        int32 ``(steps, batch_size)``.
     """
     rng = np.random.default_rng(seed)
-    count, passes = steps * batch_size, -(-steps * batch_size // len(x))
-    order = np.concatenate([rng.permutation(len(x)) for _ in range(passes)])
-    rows = tf.data.Dataset.from_tensor_slices(order[:count].reshape(steps, batch_size))
-    x, y = tf.constant(x), tf.constant(y)
-    return rows.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(2)
+    passes = -(-steps * batch_size // count)
+    order = np.concatenate([rng.permutation(count) for _ in range(passes)])
+    return order[: steps * batch_size].reshape(steps, batch_size).astype("int32")
 
 
-def _new_model(build):
-    model = build()
-    if not model.built or not model.trainable_variables:
+def _batch_function(x, signals, seeds):
+    """A function of a student's number and of row numbers to its inputs and signals."""
+    inputs, held, own = tf.constant(x), {}, {}
+    for name, signal in signals.items():
+        for one in _each(name, signal, seeds):
+            if len(one) != len(x):
+                raise ValueError(f"{name} must have {len(x)} rows as x has, got {len(one)}")
+        # One student's rows after the other's: those of student k begin at k n.
+        own[name] = len(x) if isinstance(signal, list) else 0
+        held[name] = joined(signal if isinstance(signal, list) else [signal])
+
+    def batch(number, rows):
+        given = {name: take(signal, rows + number * own[name]) for name, signal in held.items()}
+        return tf.gather(inputs, rows), given
+
+    return batch
+
+
+def _new_student(build, seed):
+    keras.utils.set_random_seed(seed)
+    student = build()
+    if not student.built or not student.trainable_variables:
         raise ValueError(
             "build must return a model that is built (give it a keras.Input) and has "
-            f"trainable weights, got {model.name!r}"
+            f"trainable weights, got {student.name!r}"
         )
-    return model
+    return student
 
 
-def _compiled_copy(build, loss, learning_rate, metrics):
-    """A compiled model, and the values of its optimiser before the first update."""
-    worker = _new_model(build)
-    worker.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss=loss,
-        metrics=list(metrics),
-        steps_per_execution=STEPS_PER_CALL,
-    )
-    worker.optimizer.build(worker.trainable_variables)
-    return worker, _values(worker.optimizer.variables)
+def _is_stackable(student):
+    known = all(isinstance(layer, STACKABLE) for layer in student.layers)
+    return known and not _has_constraint(student)
 
 
-def _values(variables):
-    return [keras.ops.convert_to_numpy(v) for v in variables]
+def _has_constraint(student):
+    return any(variable.constraint is not None for variable in student.trainable_variables)
 
 
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+def _try_out(loss, student, batch, knobs):
+    """Let ``loss`` refuse its arguments now, by name, rather than inside a compiled step."""
+    inputs, signals = batch
+    signals |= wanted(loss, student_signals(student(inputs)))
+    for values in set(zip(*knobs.values(), strict=True)) if knobs else [()]:
+        loss(**signals, **dict(zip(knobs, values, strict=True)))
 
 
-def _check(x, y, steps, batch_size):
-    if len(x) != len(y):
-        raise ValueError(f"y must have one entry for each of {len(x)} inputs, got {len(y)}")
-    for name, value in (("len(x)", len(x)), ("steps", steps), ("batch_size", batch_size)):
+def _each(name, value, seeds):
+    """One value for each student: those of a list, or the same for all."""
+    if not isinstance(value, list):
+        return [value] * len(seeds)
+    if len(value) != len(seeds):
+        raise ValueError(f"{name} must have {len(seeds)} entries like seeds, got {len(value)}")
+    return value
+
+
+def _check(row_count, **counts):
+    for name, value in {"len(x)": row_count, **counts}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

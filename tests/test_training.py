@@ -1,12 +1,18 @@
-"""A seed fixes the start and the order whatever the loss; reuse changes not one bit."""
+"""Students trained together are the students trained one by one; the seed alone decides."""
 
 import keras
 import numpy as np
 import pytest
 
-from distill_lib import data, models, training
+from distill_lib import data, models, pruning, training
+from distill_lib.losses import (
+    distance_relation_loss,
+    hard_label_loss,
+    mixed_loss,
+    soft_target_loss,
+)
 
-CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+OPTIONS = {"steps": 50, "batch_size": 32}
 
 
 @pytest.fixture(scope="module")
@@ -14,140 +20,231 @@ def digits():
     return data.load_digits()
 
 
+@pytest.fixture(scope="module")
+def signals(digits):
+    teacher = np.random.default_rng(0).normal(scale=4, size=(len(digits.x_train), 10))
+    return {"labels": digits.y_train, "teacher_logits": teacher.astype("float32")}
+
+
 def build():
     return models.build_student(16, input_shape=(64,))
 
 
-def build_with_state():
-    """Dropout draws from a seed, batch normalisation keeps averages: both must be reset."""
-    inputs = keras.Input((64,))
-    x = keras.layers.Dense(16)(inputs)
-    x = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(x))
-    return keras.Model(inputs, keras.layers.Dense(10)(x))
+def build_with(layer):
+    """A student with one more layer before its hidden one.
+
+    (Batch normalisation behind a bias would leave that bias a gradient of rounding errors
+    only, which Adam blows up to full steps: no two ways of computing would agree.)
+    """
+
+    def make():
+        inputs = keras.Input((64,))
+        x = keras.layers.Dense(16, activation="relu")(layer()(inputs))
+        return keras.Model(inputs, keras.layers.Dense(10)(x))
+
+    return make
 
 
-def squared(y_true, y_pred):
-    return keras.ops.square(y_pred - keras.ops.one_hot(keras.ops.cast(y_true, "int32"), 10))
+def train_by_keras(build, x, signals, function, seed, steps, batch_size, learning_rate=1e-3):
+    """The plainest training there is: Keras's own step on one batch after another."""
+    keras.utils.set_random_seed(seed)
+    model = build()
+    names = list(signals)
+
+    def loss(y_true, y_pred):
+        columns = {"labels": y_true[:, 0], "teacher_logits": y_true[:, 1:]}
+        return function(**{n: columns[n] for n in names}, student_logits=y_pred)
+
+    model.compile(keras.optimizers.Adam(learning_rate), loss=loss)
+    packed = np.column_stack(
+        [signals.get("labels", np.zeros(len(x))), signals["teacher_logits"]]
+    )
+    for rows in training.batch_rows(len(x), seed, steps, batch_size):
+        model.train_on_batch(x[rows], packed[rows])
+    return model
 
 
-def equal(one, other):
-    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
-    return all(np.array_equal(a, b) for a, b in pairs)
+def assert_equal_weights(one, other, tolerance):
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance, rtol=0)
 
 
-class Recorder(keras.callbacks.Callback):
-    """Keeps the weights at the start of training."""
-
-    def on_train_begin(self, logs=None):
-        self.start = [w.copy() for w in self.model.get_weights()]
+def differ(one, other):
+    pair = one.get_weights(), other.get_weights()
+    return any(not np.allclose(a, b) for a, b in zip(*pair, strict=True))
 
 
-def start_of(digits, **options):
-    recorder = Recorder()
-    x, y = digits.x_train, digits.y_train
-    training.train(build, x, y, steps=1, callbacks=[recorder], **options)
-    return np.concatenate([w.ravel() for w in recorder.start])
+BUILDS = {
+    "dense": build,
+    "batch normalisation": build_with(keras.layers.BatchNormalization),
+    "layer normalisation": build_with(keras.layers.LayerNormalization),
+    "dropout": build_with(lambda: keras.layers.Dropout(0.5)),
+    "constraint": build_with(
+        lambda: keras.layers.Dense(16, kernel_constraint=keras.constraints.NonNeg())
+    ),
+    "regulariser": build_with(lambda: keras.layers.Dense(16, kernel_regularizer="l2")),
+}
 
 
-def test_two_losses_start_from_the_same_weights_and_two_seeds_do_not(digits):
-    start = start_of(digits, loss=CROSS_ENTROPY, seed=3)
-    np.testing.assert_array_equal(start, start_of(digits, loss=squared, seed=3))
-    assert not np.array_equal(start, start_of(digits, loss=CROSS_ENTROPY, seed=4))
+@pytest.mark.parametrize("name", BUILDS)
+def test_together_as_by_keras_alone(name, digits, signals):
+    """Same start, same batches, same temperature: equal to 1e-5 after 50 updates."""
+    temperatures = [1.0, 4.0, 2.0]
+    trained = training.train_many(
+        BUILDS[name],
+        digits.x_train,
+        signals,
+        loss=mixed_loss,
+        seeds=[3, 3, 5],
+        temperature=temperatures,
+        soft_weight=0.7,
+        **OPTIONS,
+    )
+    for model, seed, temperature in zip(trained, [3, 3, 5], temperatures, strict=True):
+
+        def loss(temperature=temperature, **given):
+            return mixed_loss(**given, temperature=temperature, soft_weight=0.7)
+
+        alone = train_by_keras(BUILDS[name], digits.x_train, signals, loss, seed, **OPTIONS)
+        assert_equal_weights(model, alone, 1e-5)
+    assert differ(trained[0], trained[1])
+    assert differ(trained[0], trained[2])
 
 
-def batches(targets, seed):
-    x = np.arange(10.0)
-    options = {"steps": 6, "batch_size": 4}
-    made = training.shuffled_batches(x, targets, seed=seed, **options)
-    return np.array([batch[0] for batch in made.as_numpy_iterator()])
+def test_what_is_stacked_and_what_is_not():
+    stacked = {name for name, make in BUILDS.items() if training._is_stackable(make())}
+    assert stacked == {"dense", "batch normalisation", "layer normalisation", "regulariser"}
+    assert not training._is_stackable(models.build_small_cnn())
 
 
-def test_the_order_of_the_batches_depends_on_the_seed_alone():
-    labels, packed = np.arange(10), np.ones((10, 11), "float32")
-    order = batches(labels, seed=0)
-    np.testing.assert_array_equal(order, batches(packed, seed=0))
-    assert not np.array_equal(order, batches(labels, seed=1))
+def test_more_students_than_fit_in_one_call(digits, signals, monkeypatch):
+    """Groups of two, two and one; each student is as in one large group."""
+    options = {"loss": soft_target_loss, "seeds": range(5), "temperature": [1, 2, 3, 4, 5]}
+    together = training.train_many(build, digits.x_train, signals, **options, **OPTIONS)
+    monkeypatch.setattr(training, "STUDENTS_PER_CALL", 2)
+    apart = training.train_many(build, digits.x_train, signals, **options, **OPTIONS)
+    for one, other in zip(together, apart, strict=True):
+        assert_equal_weights(one, other, 1e-5)
+
+
+def test_a_loss_on_pairs_sees_the_pairs_of_one_student_only(digits, signals):
+    def make():
+        student = build()
+        outputs = {"logits": student.output, "features": student.get_layer("hidden").output}
+        return keras.Model(student.input, outputs)
+
+    given = {"teacher_features": signals["teacher_logits"]}
+    options = {"loss": distance_relation_loss, **OPTIONS}
+    many = training.train_many(make, digits.x_train, given, seeds=[1, 2], **options)
+    alone = training.train_many(make, digits.x_train, given, seeds=[2], **options)
+    assert_equal_weights(many[1], alone[0], 1e-5)
+    assert differ(*many)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_list_gives_every_student_its_own(stacked, digits, signals, monkeypatch):
+    """Own start, own teacher, own temperature; each as if trained without the other."""
+    if not stacked:
+        monkeypatch.setattr(training, "STACKABLE", ())
+    builds = [lambda: models.build_student(16, (64,)), BUILDS["dense"]]
+    starts = [
+        training.train_many(
+            b, digits.x_train, signals, loss=hard_label_loss, seeds=[7], steps=s
+        )[0]
+        for b, s in zip(builds, (1, 20), strict=True)
+    ]
+    own = [lambda k=k: pruning.copy_model(starts[k]) for k in (0, 1)]
+    teachers = [signals["teacher_logits"], -signals["teacher_logits"]]
+    options = {"loss": soft_target_loss, **OPTIONS}
+    both = training.train_many(
+        own,
+        digits.x_train,
+        {"teacher_logits": teachers},
+        seeds=[1, 2],
+        temperature=[1.0, 3.0],
+        **options,
+    )
+    for k in (0, 1):
+        (alone,) = training.train_many(
+            own[k],
+            digits.x_train,
+            {"teacher_logits": teachers[k]},
+            seeds=[1 + k],
+            temperature=1.0 + 2 * k,
+            **options,
+        )
+        assert_equal_weights(both[k], alone, 1e-5)
+
+
+def test_a_convolutional_student_is_trained_alone(signals):
+    images = np.random.default_rng(1).random((1000, 8, 8, 1), "float32")
+
+    def make():
+        return models.build_small_cnn((2, 3), input_shape=(8, 8, 1))
+
+    options = {"loss": hard_label_loss, "steps": 3, "batch_size": 16}
+    many = training.train_many(make, images, signals, seeds=[0, 1], **options)
+    again = training.train_many(make, images, signals, seeds=[1], **options)
+    assert_equal_weights(many[1], again[0], 1e-7)
+
+
+def test_the_seed_decides_and_the_loss_does_not(digits, signals):
+    """With a rate of zero nothing is learnt: what comes back is the start."""
+    options = {"steps": 1, "learning_rate": 0.0}
+    x = digits.x_train
+    hard = training.train_many(build, x, signals, loss=hard_label_loss, seeds=[3, 4], **options)
+    soft = training.train_many(build, x, signals, loss=soft_target_loss, seeds=[3], **options)
+    assert_equal_weights(hard[0], soft[0], 0)
+    assert differ(*hard)
 
 
 def test_every_pass_shows_every_example_once_in_a_new_order():
-    order = batches(np.arange(10), seed=0)
-    assert order.shape == (6, 4)
-    first, second = order.ravel()[:10], order.ravel()[10:20]
+    rows = training.batch_rows(10, seed=0, steps=6, batch_size=4)
+    assert rows.shape == (6, 4)
+    first, second = rows.ravel()[:10], rows.ravel()[10:20]
     assert sorted(first) == sorted(second) == list(range(10))
     assert not np.array_equal(first, second)
+    assert not np.array_equal(rows, training.batch_rows(10, seed=1, steps=6, batch_size=4))
 
 
-def test_inputs_and_targets_stay_together():
-    x = np.arange(10)
-    made = training.shuffled_batches(x, x * 2, seed=0, steps=5, batch_size=3)
-    assert all(np.array_equal(2 * a, b) for a, b in made.as_numpy_iterator())
-
-
-def test_the_batches_that_fit_sees_are_those_batches(digits):
-    """With a rate of zero the loss of the one epoch is the mean over the batches."""
-    options = {"seed": 5, "steps": 7, "batch_size": 32}
-    x, y = digits.x_train, digits.y_train
-    model = training.train(build, x, y, loss=CROSS_ENTROPY, learning_rate=0.0, **options)
-    seen = training.shuffled_batches(x, y, **options)
-    expected = np.mean([float(CROSS_ENTROPY(b, model(a))) for a, b in seen])
-    assert model.history.history["loss"][0] == pytest.approx(expected, rel=1e-5)
-
-
-def test_reuse_of_the_compiled_model_equals_separate_trainings_bit_by_bit(digits):
-    options = {"loss": CROSS_ENTROPY, "steps": 60}
-    together = training.train_seeds(
-        build_with_state, digits.x_train, digits.y_train, seeds=[0, 1], **options
+def test_it_makes_exactly_the_number_of_updates(digits, signals):
+    """Adam's rate falls to zero after the last update but one: one more would not show."""
+    steps = 53  # one more call than whole pieces
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([steps - 2], [0.0, 1e-2])
+    options = {"loss": hard_label_loss, "seeds": [0, 1], "learning_rate": schedule}
+    start = training.train_many(
+        build, digits.x_train, signals, **options, steps=steps - 1, batch_size=8
     )
-    for seed, model in enumerate(together):
-        x, y = digits.x_train, digits.y_train
-        alone = training.train(build_with_state, x, y, seed=seed, **options)
-        assert equal(model, alone)
-    assert not equal(*together)
-
-
-def test_it_makes_exactly_the_number_of_updates_and_calls_the_callbacks(digits):
-    counted = []
-    count = keras.callbacks.LambdaCallback(
-        on_train_end=lambda logs: counted.append(int(count.model.optimizer.iterations))
+    after = training.train_many(
+        build, digits.x_train, signals, **options, steps=steps, batch_size=8
     )
-    x, y = digits.x_train, digits.y_train
-    options = {"steps": training.STEPS_PER_CALL + 3, "callbacks": [count]}
-    training.train_seeds(build, x, y, loss=CROSS_ENTROPY, seeds=[0, 1], **options)
-    assert counted == [training.STEPS_PER_CALL + 3] * 2
+    fresh = training.train_many(
+        build, digits.x_train, signals, **options, steps=1, batch_size=8
+    )
+    assert_equal_weights(start[0], fresh[0], 0)
+    assert differ(after[0], start[0])
 
 
-def test_one_step_is_the_step_of_adam(digits):
-    """Adam's first update moves each weight by the rate against its gradient's sign."""
-    recorder = Recorder()
-    options = {"seed": 0, "steps": 1, "learning_rate": 0.01, "callbacks": [recorder]}
-    x, y = digits.x_train, digits.y_train
-    model = training.train(build, x, y, loss=CROSS_ENTROPY, **options)
-    moved = np.abs(model.get_weights()[-1] - recorder.start[-1])
-    # Adam's epsilon takes a little away where the gradient is small.
-    np.testing.assert_allclose(moved, 0.01, rtol=0.05)
-
-
-def test_it_learns_the_digits_and_reports_metrics(digits):
-    x, y = digits.x_train, digits.y_train
-    options = {"seed": 0, "steps": 300, "metrics": ["accuracy"]}
-    model = training.train(build, x, y, loss=CROSS_ENTROPY, **options)
-    assert np.mean(model(digits.x_test).numpy().argmax(axis=1) == digits.y_test) > 0.85
-    assert model.history.history["accuracy"][0] > 0.5
-
-
-def test_wrong_arguments_are_named(digits):
-    x, y = digits.x_train, digits.y_train
-
-    def run(x=x, y=y, build=build, **options):
-        training.train(build, x, y, loss=CROSS_ENTROPY, seed=0, **options)
-
-    with pytest.raises(ValueError, match=r"y must have one entry for each of 1000 .*got 999"):
-        run(y=y[1:])
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        run(steps=0)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        run(batch_size=0)
-    with pytest.raises(ValueError, match=r"len\(x\) must be at least 1, got 0"):
-        run(x=x[:0], y=y[:0])
-    with pytest.raises(ValueError, match=r"build must return a model that is built"):
-        run(build=lambda: keras.Sequential([keras.layers.Dense(10)]))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros((0, 64))}, r"len\(x\) must be at least 1, got 0"),
+        ({"seeds": []}, "seeds must be at least 1"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"build": lambda: keras.Sequential([keras.layers.Dense(3)])}, "build must return"),
+        ({"build": [build]}, "build must have 2 entries like seeds, got 1"),
+        (
+            {"signals": {"teacher_logits": [np.zeros((4, 10)), np.zeros((3, 10))]}},
+            "teacher_logits must have 4 rows as x has, got 3",
+        ),
+        ({"temperature": [1.0, 0.0]}, "temperature must be a finite number above 0, got 0"),
+        ({"temperature": [1.0]}, "temperature must have 2 entries like seeds, got 1"),
+    ],
+)
+def test_bad_input_is_refused_by_name(change, message):
+    logits = {"teacher_logits": np.zeros((4, 10), "float32")}
+    options = {"build": build, "x": np.zeros((4, 64)), "signals": logits}
+    options |= {"loss": soft_target_loss, "seeds": [0, 1]} | change
+    with pytest.raises(ValueError, match=message):
+        training.train_many(**options)

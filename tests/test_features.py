@@ -1,0 +1,146 @@
+"""Features come from the model's own layers, adapters stay outside the student."""
+
+import keras
+import numpy as np
+import pytest
+
+from distill_lib import losses, models
+from distill_lib.features import projector, with_outputs
+from distill_lib.training import train_many
+
+X = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
+
+
+def student():
+    keras.utils.set_random_seed(0)
+    return models.build_student(5, (6,), 3)
+
+
+def test_outputs_are_those_of_the_layers():
+    model = student()
+    extended = with_outputs(model, ["hidden"])
+    found = extended(X)
+    assert set(found) == {"logits", "hidden"}
+    np.testing.assert_array_equal(found["logits"], model(X))
+    expected = keras.Model(model.input, model.get_layer("hidden").output)(X)
+    np.testing.assert_array_equal(found["hidden"], expected)
+    assert set(with_outputs(model, {"features": "hidden"})(X)) == {"logits", "features"}
+
+
+def test_training_it_trains_the_student_and_its_file_holds_no_adapter(tmp_path):
+    model = student()
+    adapters = {"features": projector((None, 5), 7)}
+    training = with_outputs(model, {"features": "hidden"}, adapters)
+    assert len(training.trainable_variables) == len(model.trainable_variables) + 2
+    before = model.get_weights()
+    training.compile("sgd", loss={"logits": "mse", "features": "mse"})
+    training.fit(X, {"logits": X[:, :3], "features": np.zeros((16, 7))}, verbose=0)
+    assert not np.allclose(before[0], model.get_weights()[0])
+    again = keras.Model(training.input, training.output["logits"])
+    np.testing.assert_array_equal(again(X), model(X))
+    model.save(tmp_path / "student.keras")
+    assert keras.models.load_model(tmp_path / "student.keras").count_params() == 5 * 7 + 3 * 6
+
+
+def test_a_sequential_model_and_nested_ones_give_their_inner_layers():
+    core = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(4, name="first")], name="core"
+    )
+    middle = keras.Sequential([keras.Input((6,)), core, keras.layers.Dense(3)], name="middle")
+    inputs = keras.Input((6,))
+    outer = keras.Model(inputs, middle(inputs))
+    found = with_outputs(outer, {"deep": "middle/core/first", "shallow": "middle/core"})(X)
+    np.testing.assert_array_equal(found["deep"], core(X))
+    np.testing.assert_array_equal(found["shallow"], core(X))
+    np.testing.assert_array_equal(found["logits"], outer(X))
+
+
+def test_dropout_is_that_of_the_pass_that_gives_the_answer():
+    inputs = keras.Input((6,))
+    dropped = keras.layers.Dropout(0.5, name="dropout")(inputs)
+    model = keras.Model(inputs, keras.layers.Activation("linear")(dropped))
+    found = with_outputs(model, ["dropout"])(X, training=True)
+    np.testing.assert_array_equal(found["dropout"], found["logits"])
+    assert (found["logits"].numpy() == 0).any()
+
+
+def test_hints_train_many_students_at_once():
+    teacher_features = np.maximum(X @ np.ones((6, 4), "float32"), 0)
+
+    def build():
+        return with_outputs(
+            student(), {"features": "hidden"}, {"features": projector((None, 5), 4)}
+        )
+
+    given = {"teacher_features": teacher_features}
+    options = {
+        "loss": losses.hint_loss,
+        "seeds": [0, 1],
+        "batch_size": 8,
+        "learning_rate": 0.02,
+    }
+
+    def error(model):
+        values = losses.hint_loss(**given, student_features=model(X)["features"])
+        return float(np.mean(values))
+
+    start, end = (train_many(build, X, given, **options, steps=n) for n in (1, 300))
+    assert all(error(b) < 0.2 * error(a) for a, b in zip(start, end, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((None, 5), None, (2, 7)),
+        ((None, 4, 5), None, (2, 4, 7)),
+        ((None, 8, 6, 5), None, (2, 8, 6, 7)),
+        ((None, 8, 6, 5), (8, 6), (2, 8, 6, 7)),
+        ((None, 8, 6, 5), (4, 3), (2, 4, 3, 7)),
+        ((None, 8, 6, 5), (5, 5), (2, 5, 5, 7)),
+        ((None, 4, 4, 5), (8, 8), (2, 8, 8, 7)),
+    ],
+)
+def test_a_projector_reaches_the_teachers_shape(shape, size, expected):
+    adapter = projector(shape, 7, size)
+    assert adapter(np.ones((2, *shape[1:]), "float32")).shape == expected
+    assert adapter.name == "projector"
+
+
+def test_a_projector_averages_whole_blocks():
+    adapter = projector((None, 4, 4, 1), 1, (2, 2))
+    maps = np.arange(16.0, dtype="float32").reshape(1, 4, 4, 1)
+    adapter(maps)
+    adapter.layers[-1].set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    np.testing.assert_allclose(adapter(maps)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+
+
+def subclassed():
+    class Hidden(keras.Model):
+        def call(self, x):
+            return x
+
+    return Hidden()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: with_outputs(student(), ["depth"]),
+            r"one of student, \[.*\], got \['depth'\]",
+        ),
+        (
+            lambda: with_outputs(student(), {"logits": "hidden"}),
+            "must not be named like an out",
+        ),
+        (lambda: with_outputs(subclassed(), ["x"]), "must be functional or begin with"),
+        (
+            lambda: projector((None,), 3),
+            r"must have 2, 3 or 4 axes with the batch, got \(None,",
+        ),
+        (lambda: projector((None, 5), 3, (2, 2)), "must have 4 axes to have a size"),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,143 @@
+"""A term: one loss function with its knobs, alone and in Keras's own distiller."""
+
+import keras
+import numpy as np
+import pytest
+
+from distill_lib import losses
+from distill_lib.features import projector
+from distill_lib.terms import DistillationTerm
+
+RNG = np.random.default_rng(0)
+V, Z = RNG.normal(scale=2, size=(2, 8, 3)).astype("float32")
+LABELS = RNG.integers(0, 3, 8)
+SIGNALS = {"labels": LABELS, "teacher_logits": V, "student_logits": Z}
+WEIGHTS = np.arange(8, dtype="float32")
+
+
+def expected(temperature):
+    return np.asarray(losses.soft_target_loss(
+        teacher_logits=V, student_logits=Z, temperature=temperature
+    ))  # fmt: skip
+
+
+def test_the_mean_is_the_weighted_mean_of_the_function():
+    term = DistillationTerm(losses.soft_target_loss, temperature=3.0)
+    np.testing.assert_allclose(term.mean(SIGNALS), expected(3.0).mean(), rtol=1e-5)
+    weighted = term.mean(SIGNALS, WEIGHTS)
+    np.testing.assert_allclose(weighted, (WEIGHTS * expected(3.0)).mean(), rtol=1e-5)
+    term.arguments["temperature"].assign(1.0)
+    np.testing.assert_allclose(term.mean(SIGNALS), expected(1.0).mean(), rtol=1e-5)
+
+
+def masked(array, mask):
+    tensor = keras.ops.convert_to_tensor(array)
+    tensor._keras_mask = keras.ops.convert_to_tensor(mask)
+    return tensor
+
+
+def test_masked_steps_count_nowhere_in_logits_and_features():
+    v, z = RNG.normal(size=(2, 4, 5, 3)).astype("float32")
+    mask = np.array([[True] * n + [False] * (5 - n) for n in (5, 2, 1, 3)])
+    z[~mask] = np.nan
+    term = DistillationTerm(losses.soft_target_loss)
+    kept = {"teacher_logits": v[mask], "student_logits": z[mask]}
+    found = term.mean({"teacher_logits": v, "student_logits": masked(z, mask)})
+    np.testing.assert_allclose(found, term.mean(kept), rtol=1e-5)
+    for loss in (losses.hint_loss, losses.distance_relation_loss):
+        term = DistillationTerm(loss)
+        kept = {"teacher_features": v[mask], "student_features": z[mask]}
+        found = term.mean({"teacher_features": v, "student_features": masked(z, mask)})
+        np.testing.assert_allclose(found, term.mean(kept), rtol=1e-5)
+
+
+def test_an_adapter_keeps_the_mask():
+    term = DistillationTerm(
+        losses.hint_loss, student_layer="x", adapter=projector((2, 5, 3), 4)
+    )
+    mask = np.ones((2, 5), bool)
+    adapted = term.adapt({"x": masked(np.zeros((2, 5, 3), "float32"), mask)})
+    assert adapted.shape == (2, 5, 4)
+    np.testing.assert_array_equal(adapted._keras_mask, mask)
+
+
+def network(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+
+
+def test_it_mends_the_default_of_keras():
+    """There, the string default compares raw logits: the loss is another number."""
+    x = RNG.normal(size=(8, 4)).astype("float32")
+    teacher, student = network(0), network(1)
+    found = {}
+    for name, term in {
+        "ours": DistillationTerm(losses.soft_target_loss, temperature=4.0),
+        "default": keras.distillation.LogitsDistillation(temperature=4.0),
+    }.items():
+        distiller = keras.distillation.Distiller(
+            teacher, student, term, student_loss_weight=0.0
+        )
+        distiller.compile("sgd", loss="mse")
+        found[name] = distiller.evaluate(x, np.zeros((8, 3)), verbose=0, return_dict=True)[
+            "loss"
+        ]
+    pair = {"teacher_logits": teacher(x), "student_logits": student(x)}
+    right = np.mean(losses.soft_target_loss(**pair, temperature=4.0))
+    assert found["ours"] == pytest.approx(right, rel=1e-5)
+    assert found["default"] != pytest.approx(right, rel=0.1)
+
+
+@pytest.mark.parametrize("options", [{"student_layer": "a"}, {"adapter": projector((2, 3), 3)}])
+def test_keras_is_refused_what_it_does_not_give(options):
+    term = DistillationTerm(losses.hint_loss, **options)
+    with pytest.raises(ValueError, match=r"must use none of \['.*'\] in Keras's Distiller"):
+        keras.distillation.Distiller(network(0), network(1), term)
+    with pytest.raises(ValueError, match=r"none of \['labels'\]"):
+        keras.distillation.Distiller(
+            network(0), network(1), DistillationTerm(losses.mixed_loss)
+        )
+
+
+def test_the_config_gives_the_term_back_with_its_present_knobs():
+    term = DistillationTerm(
+        losses.attention_transfer_loss, student_layer="a/b", teacher_layer="c", name="at",
+        power=3.0, squared=True,
+    )  # fmt: skip
+    term.arguments["power"].assign(1.5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(term))
+    assert again.function is losses.attention_transfer_loss
+    assert (again.student_layer, again.teacher_layer, again.name) == ("a/b", "c", "at")
+    assert float(again.arguments["power"]) == 1.5
+    assert again.arguments["squared"] is True
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: DistillationTerm(losses.hint_loss, power=2.0),
+            r"those of hint_loss, got \['p",
+        ),
+        (lambda: DistillationTerm(np.mean), "function must take student_logits or the like"),
+        (
+            lambda: DistillationTerm(losses.soft_target_loss, student_layer="a"),
+            "student_layer needs a function of student_features, got soft_target_loss",
+        ),
+        (
+            lambda: DistillationTerm(losses.soft_target_loss, teacher_layer="a"),
+            "teacher_layer needs a function of teacher_features",
+        ),
+        (
+            lambda: DistillationTerm(losses.soft_target_loss).mean({"student_logits": Z}),
+            r"soft_target_loss must get \['teacher_logits'\], got \['student_logits'\]",
+        ),
+        (
+            lambda: DistillationTerm(losses.soft_target_loss, temperature=0.0).mean(SIGNALS),
+            "temperature must be a finite number above 0, got 0",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
