@@ -1,19 +1,25 @@
-"""Measures of quality, likeness and cost, and the verdict on a comparison over seeds."""
+"""Measures of quality, likeness and cost, and the verdict on a comparison over seeds.
+
+``labels`` are integers ``(n,)``, ``logits`` numbers ``(n, classes)``; where only the largest
+counts, probabilities will do. Shares run from 0 to 1. Other shapes raise ``ValueError``.
+"""
 
 import tempfile
 import time
+import timeit
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
-from keras.layers import Conv2D, Dense
 from scipy import special, stats
 from sklearn import metrics
 
+from distill_lib.pruning import kernel_layers
+
 
 def predict_logits(model, x, batch_size=500):
-    """The model's outputs for all inputs, without dropout: an array ``(n, outputs)``.
+    """The outputs ``(n, outputs)`` of a model, without dropout.
 
     Called directly: ``predict`` would compile a graph for each of many small students.
     """
@@ -23,52 +29,31 @@ def predict_logits(model, x, batch_size=500):
 
 
 def accuracy(labels, logits):
-    """The share of examples whose largest logit is that of the label, from 0 to 1.
-
-    Args:
-        labels: integers ``(n,)``.
-        logits: ``(n, classes)``; probabilities will do as well.
-    """
+    """The share of examples whose largest logit is that of the label."""
     return float(metrics.accuracy_score(*_labels_and_guesses(labels, logits)))
 
 
 def macro_f1(labels, logits):
-    """The mean over classes of F1, the harmonic mean of precision and recall; 0 to 1.
-
-    Classes that never occur are left out; one that is never predicted counts 0.
-    """
+    """The mean over the classes that occur of F1; one that is never predicted counts 0."""
     pair = _labels_and_guesses(labels, logits)
     return float(metrics.f1_score(*pair, average="macro", zero_division=0))
 
 
 def rmse(targets, predictions):
-    """The root of the mean squared error, in the unit of the targets.
-
-    Args:
-        targets, predictions: as many numbers; ``(n,)`` and ``(n, 1)`` may be mixed.
-    """
-    targets, predictions = np.ravel(targets), np.ravel(predictions)
-    return float(metrics.root_mean_squared_error(targets, predictions))
+    """The root of the mean squared error of ``(n,)`` or ``(n, 1)``, in the targets' unit."""
+    return float(metrics.root_mean_squared_error(np.ravel(targets), np.ravel(predictions)))
 
 
 def agreement(teacher_logits, student_logits):
-    """The share of examples, 0 to 1, for which both ``(n, classes)`` name the same class.
-
-    Stanton et al. (2021), arXiv:2106.05945, call it fidelity: it may be low although both
-    are accurate.
-    """
+    """The share of examples for which both name one class (Stanton et al., 2021: fidelity)."""
     return accuracy(np.argmax(teacher_logits, axis=-1), student_logits)
 
 
 def calibration_error(labels, logits, bins=15):
-    """Expected calibration error (Guo et al., 2017, arXiv:1706.04599), from 0 to 1.
+    """The expected calibration error (Guo et al., 2017, equation 3); not for probabilities.
 
     The confidence (the largest softmax probability) is cut into bins of equal width, open on
     the left; each bin adds |accuracy - mean confidence|, weighted by its share of examples.
-
-    Args:
-        labels, logits: as for :func:`accuracy`, but probabilities will not do.
-        bins: number of bins, at least 1.
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
@@ -87,53 +72,31 @@ def parameter_count(model):
 
 def file_size(model):
     """The bytes of the model as a ``.keras`` file, without any optimiser state."""
-    bare = keras.Model(model.inputs, model.outputs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        bare.save(path)
+        keras.Model(model.inputs, model.outputs).save(path)
         return path.stat().st_size
 
 
 def operation_count(model):
-    """Multiply-add operations of Dense and Conv2D layers for one example.
+    """Multiply-adds of all Dense and Conv2D layers, each counted once, for one example.
 
-    Other layers (biases, activations, pooling, normalisation) are not counted; nested
-    models are. A layer used twice is counted once.
-
-    Raises:
-        ValueError: a size is unknown until run time, as with ``Input((None, None, 3))``.
+    ``ValueError`` for sizes unknown until run time, as with ``Input((None, None, 3))``.
     """
     total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            total += operation_count(layer)
-        elif isinstance(layer, (Dense, Conv2D)):
-            total += _layer_operations(layer)
+    for layer in kernel_layers(model):
+        if None in (shape := layer.output.shape[1:]):
+            raise ValueError(f"layer {layer.name!r} must have known sizes, got {shape}")
+        total += int(np.prod(shape) * np.prod(layer.kernel.shape[:-1]))
     return total
 
 
-def _layer_operations(layer):
-    shape = layer.output.shape[1:]
-    if None in shape:
-        raise ValueError(f"layer {layer.name!r} must have known sizes, got {tuple(shape)}")
-    channels = -1 if keras.backend.image_data_format() == "channels_last" else 0
-    positions = int(np.prod(shape)) // shape[channels if isinstance(layer, Conv2D) else -1]
-    return positions * int(np.prod(layer.kernel.shape))
-
-
 def latency(function, *, repeats=30, warmup=5):
-    """The median seconds of one call of ``function()``, after ``warmup`` calls unmeasured.
-
-    Compare two functions on one machine only, and one after the other.
-    """
+    """The median seconds of one ``function()``, after ``warmup`` calls; of one machine only."""
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
-    seconds = []
-    for _ in range(warmup + repeats):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[warmup:]))
+    clock = {"timer": time.perf_counter, "number": 1}
+    return float(np.median(timeit.repeat(function, repeat=warmup + repeats, **clock)[warmup:]))
 
 
 @dataclass(frozen=True)
@@ -156,39 +119,28 @@ def compare(candidate, control, *, higher_is_better=True, confidence=0.95):
 
     The interval is Student's t for the mean of the differences, so it takes them as
     independent and roughly normal. The verdict is "better" or "worse" if the interval
-    leaves out zero, else "cannot tell". Where all differences are equal the interval has
-    no width, and only a difference of exactly zero "cannot tell".
+    leaves out zero, else "cannot tell". Equal differences have an interval without width.
 
     Args:
-        candidate: one number for each seed, such as accuracies of distilled students.
+        candidate: one number for each of two or more seeds, such as accuracies.
         control: as many numbers, of the same seeds in the same order.
         higher_is_better: ``False`` for errors, seconds, bytes.
         confidence: coverage of the interval, between 0 and 1.
-
-    Raises:
-        ValueError: fewer than two pairs, other than one row of numbers each, different
-            lengths, a number that is not finite, or a confidence out of range.
     """
-    differences = _paired_differences(candidate, control)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    mean, error = differences.mean(), stats.sem(differences)
-    half = error * stats.t.ppf((1 + confidence) / 2, df=len(differences) - 1)
-    low, high = mean - half, mean + half
-    verdict = "cannot tell"
-    if low > 0 or high < 0:
-        verdict = "better" if (low > 0) == higher_is_better else "worse"
-    return Comparison(float(mean), float(low), float(high), verdict, len(differences))
-
-
-def _paired_differences(candidate, control):
-    candidate, control = np.asarray(candidate, float), np.asarray(control, float)
-    shapes = f"got shapes {candidate.shape} and {control.shape}"
-    if candidate.ndim != 1 or candidate.shape != control.shape or len(candidate) < 2:
-        raise ValueError(f"candidate and control must be two or more pairs, {shapes}")
-    if not np.isfinite([candidate, control]).all():
-        raise ValueError(f"candidate and control must be finite, got {candidate}, {control}")
-    return candidate - control
+    one, two = np.asarray(candidate, float), np.asarray(control, float)
+    if one.ndim != 1 or one.shape != two.shape or len(one) < 2:
+        rule = "candidate and control must be two or more pairs"
+        raise ValueError(f"{rule}, got shapes {one.shape} and {two.shape}")
+    if not np.isfinite([one, two]).all():
+        raise ValueError(f"candidate and control must be finite, got {one}, {two}")
+    mean, error = np.mean(one - two), stats.sem(one - two)
+    half = error * stats.t.ppf((1 + confidence) / 2, df=len(one) - 1)
+    low, high = float(mean - half), float(mean + half)
+    verdict = "better" if (low > 0) == higher_is_better else "worse"
+    verdict = verdict if low > 0 or high < 0 else "cannot tell"
+    return Comparison(float(mean), low, high, verdict, len(one))
 
 
 def _labels_and_guesses(labels, logits):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from distill_lib import compress, evaluate, pruning
+from distill_lib import compress, evaluate, losses, pruning
+from distill_lib.training import train_many
 
 X = np.random.default_rng(0).normal(size=(20, 8, 8, 2)).astype("float32")
 
@@ -99,29 +100,56 @@ def test_fine_tuning_forgets_the_zeros_unless_they_are_kept(model):
     fit(free)
     assert compress.sparsity(free) < 0.1
     # The compiled step of the earlier `fit` must not be used: it has no constraint.
-    fit(free, callbacks=[compress.KeepPruned(pruned)])
+    fit(compress.keep_pruned(free, pruned))
     np.testing.assert_array_equal(kernels(free) == 0, kernels(pruned) == 0)
 
 
 def test_kept_zeros_hold_after_every_update_and_the_rest_learns(model):
-    pruned = compiled(compress.prune_magnitude(model, 0.7))
+    pruned = compress.prune_magnitude(model, 0.7)
     before, seen = kernels(pruned), []
     watch = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: seen.append(compress.sparsity(pruned))
     )
-    # `watch` comes first: zeros put back by a callback at the end would come too late.
-    fit(pruned, callbacks=[watch, compress.KeepPruned(pruned)])
+    assert compress.keep_pruned(pruned, pruned) is pruned
+    fit(compiled(pruned), callbacks=[watch])
     assert seen == [compress.sparsity(pruned)] * len(seen)
+    assert len(seen) > 1
     assert (kernels(pruned)[before != 0] != before[before != 0]).mean() > 0.5
-    assert all(la.kernel.constraint is None for la in pruning.kernel_layers(pruned))
-    fit(pruned)
-    assert compress.sparsity(pruned) < 0.1
+    free = compiled(pruning.copy_model(pruned))
+    fit(free)
+    assert compress.sparsity(free) < 0.1
 
 
-def test_masks_of_another_model_are_refused():
+def test_zeros_are_kept_where_many_students_are_trained():
+    large = keras.Sequential([keras.Input((4,)), layers.Dense(6), layers.Dense(3)])
+    pruned = compress.prune_magnitude(large, 0.5)
+
+    def build():
+        return compress.keep_pruned(pruning.copy_model(pruned), pruned)
+
+    rng = np.random.default_rng(3)
+    x, labels = rng.normal(size=(40, 4)).astype("float32"), rng.integers(0, 3, 40)
+    given, loss = {"labels": labels}, losses.hard_label_loss
+    students = train_many(build, x, given, loss=loss, seeds=[0, 1], steps=5, batch_size=8)
+    for student in students:
+        assert np.array_equal(kernels(student) == 0, kernels(pruned) == 0)
+        assert not np.array_equal(kernels(student), kernels(pruned))
+
+
+def test_a_constraint_of_the_student_still_holds_beside_the_zeros():
+    norm = keras.constraints.MaxNorm(0.1)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3, kernel_constraint=norm)(inputs))
+    pruned = compress.prune_magnitude(model, 0.5)
+    kernel = compress.keep_pruned(model, pruned).layers[-1].kernel
+    assert np.linalg.norm(kernel, axis=0).max() < 0.1001
+    assert compress.sparsity(model) == 0.5
+
+
+def test_zeros_of_another_model_are_refused():
     pruned = compress.prune_magnitude(build_functional(), 0.5)
     with pytest.raises(ValueError, match="model must have kernels of shapes"):
-        fit(compiled(build_sequential()), callbacks=[compress.KeepPruned(pruned)])
+        compress.keep_pruned(build_sequential(), pruned)
 
 
 def test_full_rank_keeps_the_outputs(model):

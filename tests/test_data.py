@@ -1,5 +1,6 @@
 """The shipped data are what their cards say, and damage to them is noticed."""
 
+import gzip
 import pickle
 
 import numpy as np
@@ -86,6 +87,27 @@ def test_the_shipped_images_are_among_the_full_ones_on_the_same_side(fashion):
         np.testing.assert_array_equal(found, getattr(fashion, f"y_{side}"))
 
 
+def test_the_full_set_is_read_from_files_in_the_form_of_debians(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6000, 2, 3), "uint8")
+    labels = np.arange(6000, dtype="uint8") % 10
+    for part, count in (("train", 6000), ("t10k", 20)):
+        for kind, array in (("images-idx3", images[:count]), ("labels-idx1", labels[:count])):
+            sizes = np.array(array.shape, ">i4").tobytes()
+            raw = bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+            (tmp_path / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(raw))
+    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path)
+    full = data.load_fashion_mnist(full=True)
+    train, validation = data.split_fashion_mnist(labels)
+    assert (len(train), len(validation)) == (1000, 5000)
+    np.testing.assert_array_equal(full.x_train[..., 0] * 255, images[train])
+    np.testing.assert_array_equal(full.y_train, labels[train])
+    np.testing.assert_array_equal(full.x_validation[..., 0] * 255, images[validation])
+    np.testing.assert_array_equal(full.y_validation, labels[validation])
+    np.testing.assert_array_equal(full.x_test[..., 0] * 255, images[:20])
+    np.testing.assert_array_equal(full.y_test, labels[:20])
+
+
 def test_the_recorded_split_is_stratified_disjoint_and_always_the_same():
     labels = np.arange(60000) % 10
     train, validation = data.split_fashion_mnist(labels)
@@ -136,8 +158,6 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
 
 
 def test_an_idx_file_of_another_type_is_refused(tmp_path):
-    import gzip
-
     path = tmp_path / "floats.gz"
     path.write_bytes(gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00\x00\x00\x00"))
     with pytest.raises(ValueError, match=r"unsigned bytes, got .*floats\.gz"):

@@ -22,7 +22,7 @@ EPOCHS, BATCH, PEAK_RATE = 18, 128, 3e-3
 
 def make_fashion():
     """Take a stratified part of the recorded split, and every test image."""
-    x, y, x_test, y_test = data._read_full_fashion_mnist()
+    (x, y), (x_test, y_test) = data._read_full_fashion_mnist()
     train, validation = data.split_fashion_mnist(y)
     train = _stratified(train, y, TRAIN_PER_CLASS)
     validation = _stratified(validation, y, VALIDATION_PER_CLASS)
