@@ -9,7 +9,7 @@ NOTEBOOKS ?=
 SWEEPS ?= $(wildcard book/sweeps/*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help read test quick lint book lab execute sweep assets lock clean
+.PHONY: help read test quick lint book lab execute sweep mutants assets lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,10 @@ execute: $(VENV)/.full ## run notebooks again in place (NOTEBOOKS="book/math/obj
 sweep: $(VENV)/.full ## run the parameter sweeps; finished runs are kept (SWEEPS="book/sweeps/labels.yaml" for one)
 	for grid in $(SWEEPS); do $(BIN)/python tools/sweep.py $$grid --workers $(JOBS) || exit 1; done
 
+mutants: $(VENV)/.mutants ## break the losses and the distiller on purpose: does a test notice? (hours)
+	$(BIN)/python -m pytest tests/book/test_mutants.py
+	$(BIN)/python tools/mutants.py --workers $(JOBS)
+
 assets: $(VENV)/.full ## make the shipped data and the teacher again (half an hour)
 	$(BIN)/python tools/make_assets.py
 
@@ -65,3 +69,7 @@ $(VENV)/.full: requirements.txt requirements-read.txt requirements.lock pyprojec
 	$(PIP) -r requirements.txt
 	$(PIP) --editable .
 	@touch $@ $(VENV)/.read
+
+$(VENV)/.mutants: $(VENV)/.full requirements-mutants.txt
+	$(PIP) -r requirements-mutants.txt
+	@touch $@
