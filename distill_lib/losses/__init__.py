@@ -24,24 +24,27 @@ the formula needs, and numbers out of range (of a tensor or Variable the value i
 looked at).
 """
 
-from distill_lib.losses.contrastive import contrastive_loss
 from distill_lib.losses.decoupled import decoupled_loss, decoupled_parts
-from distill_lib.losses.divergence import (
-    jensen_shannon_loss,
-    reverse_kl_loss,
-    skew_kl_loss,
-)
 from distill_lib.losses.feature import (
     attention_transfer_loss,
     hint_loss,
     variational_information_loss,
 )
 from distill_lib.losses.reduction import weighted_mean
-from distill_lib.losses.relation import angle_relation_loss, distance_relation_loss
+from distill_lib.losses.relation import (
+    angle_relation_loss,
+    contrastive_loss,
+    distance_relation_loss,
+    probabilistic_transfer_loss,
+    similarity_preserving_loss,
+)
 from distill_lib.losses.response import (
     hard_label_loss,
+    jensen_shannon_loss,
     logit_matching_loss,
     mixed_loss,
+    reverse_kl_loss,
+    skew_kl_loss,
     smoothed_label_loss,
     soft_target_loss,
     soft_targets,
@@ -51,9 +54,5 @@ from distill_lib.losses.sequence import (
     policy_gradient_loss,
     sequence_log_probability,
     sum_over_tokens,
-)
-from distill_lib.losses.similarity import (
-    probabilistic_transfer_loss,
-    similarity_preserving_loss,
 )
 from distill_lib.losses.standardised import correlation_loss, standardised_target_loss

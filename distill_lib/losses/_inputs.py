@@ -1,5 +1,6 @@
-"""What the losses share: precision, shapes, numbers, and operations that never give nan."""
+"""What comes in: one precision, shapes that fit, masks, and knobs."""
 
+from math import inf, isfinite
 from numbers import Real
 
 import keras
@@ -19,18 +20,21 @@ def check_shape(name, array, expected, rule):
     ``(n, 1)`` against ``(n,)`` would broadcast to an ``(n, n)`` table of losses in silence.
     """
     shape = tuple(array.shape)
-    fits = len(shape) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
-    )
-    if not fits:
+    sizes = zip(shape, expected, strict=False)
+    if len(shape) != len(expected) or any(None not in (a, b) and a != b for a, b in sizes):
         raise ValueError(f"{name} must have {rule} {tuple(expected)}, got shape {shape}")
 
 
-def logits(name, array, least=2):
+def has(size, least):
+    """Whether a size, ``None`` if unknown, is large enough."""
+    return size is None or size >= least
+
+
+def as_logits(name, array, least=2):
     """One tensor ``(..., classes)``; with one class softmax would be 1 and teach nothing."""
     (array,) = as_floats(array)
     shape = tuple(array.shape)
-    if len(shape) == 0 or (shape[-1] or least) < least:
+    if not shape or not has(shape[-1], least):
         rule = f"{('one class', 'two classes')[least - 1]} or more on its last axis"
         raise ValueError(f"{name} must have {rule}, got shape {shape}")
     return array
@@ -38,113 +42,83 @@ def logits(name, array, least=2):
 
 def logit_pair(teacher_logits, student_logits, least=2):
     """Teacher's and student's logits, of one type and one shape."""
-    student_logits = logits("student_logits", student_logits, least)
+    student_logits = as_logits("student_logits", student_logits, least)
     teacher, student = as_floats(teacher_logits, student_logits)
     check_shape("teacher_logits", teacher, student.shape, "the shape of student_logits")
     return teacher, student
 
 
-def softened(teacher_logits, student_logits, temperature):
-    """log p, log q and the temperature as a scalar of their type."""
+def soften(teacher_logits, student_logits, temperature):
+    """log p, log q, and the factor T^2 as a scalar of their type."""
     pair = logit_pair(teacher_logits, student_logits)
     temperature = positive("temperature", temperature, pair[0].dtype)
-    return *(ops.log_softmax(x / temperature, axis=-1) for x in pair), temperature
+    return *(ops.log_softmax(x / temperature, axis=-1) for x in pair), temperature**2
 
 
-def divergence(log_p, log_q):
-    """KL(p || q) over the last axis."""
-    return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
-
-
-def at_label(labels, logits):
-    """Booleans ``(..., classes)``, true at the label; all false if there is no such class."""
+def at_label(labels, log_q):
+    """log q[label], nan where there is no such class; and booleans, true at the label."""
     labels = ops.cast(ops.convert_to_tensor(labels), "int32")
-    check_shape("labels", labels, logits.shape[:-1], "the shape of the examples")
-    return ops.equal(labels[..., None], ops.arange(logits.shape[-1], dtype="int32"))
+    check_shape("labels", labels, log_q.shape[:-1], "the shape of the examples")
+    is_label = ops.equal(labels[..., None], ops.arange(log_q.shape[-1], dtype="int32"))
+    picked = ops.sum(ops.where(is_label, log_q, 0.0), axis=-1)
+    return ops.where(ops.any(is_label, axis=-1), picked, float("nan")), is_label
 
 
-def or_nan(is_label, values):
-    """The values, but nan where no class is the label."""
-    return ops.where(ops.any(is_label, axis=-1), values, float("nan"))
-
-
-def kept_rows(mask, array):
-    """The mask ``(batch,)`` as booleans; all true for ``None``."""
-    if mask is None:
-        return ops.ones_like(array[:, 0], dtype="bool")
-    mask = ops.cast(ops.convert_to_tensor(mask), "bool")
-    check_shape("mask", mask, array.shape[:1], "the shape (batch,)")
-    return mask
-
-
-def features(name, array, axes=None):
-    """One tensor ``(batch, ...)`` with a feature axis or more, with ``axes`` axes if given."""
-    (array,) = as_floats(array)
-    if len(array.shape) < 2 or (axes is not None and len(array.shape) != axes):
-        expected = "a batch axis and a feature axis" if axes is None else f"{axes} axes"
-        raise ValueError(f"{name} must have {expected}, got shape {tuple(array.shape)}")
-    return array
+def feature_pair(teacher_features, student_features, axes=None, least=0):
+    """Both features, of one type: ``least`` examples or more, ``axes`` axes if given."""
+    pair = as_floats(teacher_features, student_features)
+    for name, shape in zip(("teacher", "student"), (tuple(x.shape) for x in pair), strict=True):
+        rule = f"have {axes} axes" if axes else "have a batch axis and a feature axis"
+        if fits := len(shape) == axes if axes else len(shape) > 1:
+            rule, fits = f"hold {least} examples or more", has(shape[0], least)
+        if not fits:
+            raise ValueError(f"{name}_features must {rule}, got shape {shape}")
+    return pair
 
 
 def rows(teacher_features, student_features, mask, least=2):
     """Both features as ``(batch, width)`` with zeros where masked, and ones where kept."""
-    signals = {"teacher_features": teacher_features, "student_features": student_features}
-    pair = [features(name, array) for name, array in signals.items()]
-    for name, array in zip(signals, pair, strict=True):
-        if array.shape[0] is not None and array.shape[0] < least:
-            raise ValueError(
-                f"{name} must hold {least} examples or more, got shape {tuple(array.shape)}"
-            )
-    pair = as_floats(*(ops.reshape(array, (ops.shape(array)[0], -1)) for array in pair))
+    pair = feature_pair(teacher_features, student_features, least=least)
+    pair = [ops.reshape(x, (ops.shape(x)[0], -1)) for x in pair]
     check_shape("teacher_features", pair[0][:, 0], pair[1].shape[:1], "the batch size")
-    mask = kept_rows(mask, pair[1])
-    # Not times 0: a masked row may hold nan.
-    pair = [ops.where(mask[:, None], array, 0.0) for array in pair]
-    return *pair, ops.cast(mask, pair[1].dtype)
+    return without_masked(mask, *pair)
 
 
-def partners(kept):
-    """``(batch, batch)``: 1 for two different kept examples; and their number for each."""
-    pairs = kept[:, None] * kept[None, :] * (1 - ops.eye(ops.shape(kept)[0], dtype=kept.dtype))
-    return pairs, ops.maximum(ops.sum(kept) - 1, 1)
+def without_masked(mask, teacher, student):
+    """Both ``(batch, width)`` with zeros where masked, and ones ``(batch,)`` where kept."""
+    kept = along("mask", mask, student[:, 0]) != 0
+    # Not times 0, and before all else: a masked row may hold nan.
+    pair = (ops.where(kept[:, None], x, 0.0) for x in (teacher, student))
+    return *pair, ops.cast(kept, student.dtype)
 
 
-def root(squared):
-    """Square root with the slope 0 at 0, where it is infinite and times 0 would be nan."""
-    is_positive = squared > 0
-    return ops.where(is_positive, ops.sqrt(ops.where(is_positive, squared, 1.0)), 0.0)
-
-
-def unit(vectors, axis=-1):
-    """Vectors of length 1; those of length 0 stay 0, with a gradient of 0."""
-    length = root(ops.sum(ops.square(vectors), axis=axis, keepdims=True))
-    return vectors / ops.where(length > 0, length, float("inf"))
-
-
-def huber(difference):
-    """x^2 / 2 for |x| <= 1, |x| - 1/2 beyond."""
-    size = ops.abs(difference)
-    return ops.where(size <= 1, 0.5 * ops.square(difference), size - 0.5)
+def along(name, array, values):
+    """Weights or a mask on leading axes, brought to the shape of ``values``; 1 for ``None``."""
+    ones = ops.ones_like(values)
+    if array is None:
+        return ones
+    array = ops.cast(ops.convert_to_tensor(array), ones.dtype)
+    check_shape(name, array, values.shape[: len(array.shape)], "the leading axes of the losses")
+    trailing = [1] * (len(values.shape) - len(array.shape))
+    return ones * ops.reshape(array, (*ops.shape(array), *trailing))
 
 
 def positive(name, value, dtype):
     """A knob above 0."""
-    if isinstance(value, Real) and not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a finite number above 0, got {value}")
-    return scalar(name, value, dtype)
+    return scalar(name, value, dtype, "be a finite number above 0", lambda x: 0 < x < inf)
 
 
 def share(name, value, dtype, *, ends=True):
     """A knob in [0, 1], or strictly between 0 and 1."""
-    if isinstance(value, Real) and not (0 < value < 1 or (ends and value in (0, 1))):
-        rule = "lie in [0, 1]" if ends else "lie strictly between 0 and 1"
-        raise ValueError(f"{name} must {rule}, got {value}")
-    return scalar(name, value, dtype)
+    rule = "lie in [0, 1]" if ends else "lie strictly between 0 and 1"
+    return scalar(name, value, dtype, rule, lambda x: 0 < x < 1 or (ends and x in (0, 1)))
 
 
-def scalar(name, value, dtype):
+def scalar(name, value, dtype, rule="be finite", fits=isfinite):
     """Read a number, tensor or Variable (which may change between steps) as a scalar."""
     if isinstance(value, Real):  # directly in `dtype`: float32(0.1) is not float64(0.1)
+        if not fits(value):
+            raise ValueError(f"{name} must {rule}, got {value}")
         return ops.convert_to_tensor(float(value), dtype=dtype)
     tensor = ops.cast(ops.convert_to_tensor(value), dtype)
     check_shape(name, tensor, (), "the scalar shape")

@@ -2,9 +2,8 @@
 
 from keras import ops
 
-from distill_lib.losses._inputs import at_label, divergence, or_nan, positive, scalar, softened
-
-EMPTY = -1e30  # the logarithm of nothing, but finite: minus infinity would give nan gradients
+from distill_lib.losses._inputs import at_label, positive, scalar, soften
+from distill_lib.losses._safe import EMPTY, divergence
 
 
 def decoupled_parts(*, labels, teacher_logits, student_logits, temperature=1.0):
@@ -16,11 +15,10 @@ def decoupled_parts(*, labels, teacher_logits, student_logits, temperature=1.0):
     part, the non-target part (both without T^2) and p[label], each ``(...)``.
     Source: Zhao et al. (2022), equation 7.
     """
-    log_p, log_q, _ = softened(teacher_logits, student_logits, temperature)
-    is_label = at_label(labels, log_q)
-    (target_p, others_p), (target_q, others_q) = (_split(x, is_label) for x in (log_p, log_q))
+    log_p, log_q, _ = soften(teacher_logits, student_logits, temperature)
+    (target_p, others_p), (target_q, others_q) = (_split(x, labels) for x in (log_p, log_q))
     parts = divergence(target_p, target_q), divergence(others_p, others_q)
-    return tuple(or_nan(is_label, x) for x in (*parts, ops.exp(target_p[..., 0])))
+    return *parts, ops.exp(target_p[..., 0])
 
 
 def decoupled_loss(
@@ -44,15 +42,15 @@ def decoupled_loss(
         student_logits=student_logits,
         temperature=temperature,
     )
-    temperature = positive("temperature", temperature, target.dtype)
     target = scalar("target_weight", target_weight, target.dtype) * target
     non_target = scalar("non_target_weight", non_target_weight, target.dtype) * non_target
-    return temperature * temperature * (target + non_target)
+    return positive("temperature", temperature, target.dtype) ** 2 * (target + non_target)
 
 
-def _split(log_p, is_label):
+def _split(log_p, labels):
     """log p of (label, any other) ``(..., 2)``; log p of each other, given not the label."""
-    label = ops.sum(ops.where(is_label, log_p, 0.0), axis=-1, keepdims=True)
+    label, is_label = at_label(labels, log_p)
     others = ops.where(is_label, EMPTY, log_p)
-    rest = ops.logsumexp(others, axis=-1, keepdims=True)
-    return ops.concatenate([label, rest], axis=-1), ops.where(is_label, EMPTY, log_p - rest)
+    rest = ops.logsumexp(others, axis=-1)
+    given = ops.where(is_label, EMPTY, log_p - rest[..., None])
+    return ops.stack([label, rest], axis=-1), given

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from distill_lib.losses._inputs import as_floats, check_shape, features, positive, root, unit
+from distill_lib.losses._inputs import check_shape, feature_pair, positive
+from distill_lib.losses._safe import root, unit
 
 
 def hint_loss(*, teacher_features, student_features):
@@ -10,10 +11,9 @@ def hint_loss(*, teacher_features, student_features):
 
     The paper sums over k; with the mean, one loss weight serves layers of any size. Both must
     have one shape: see :func:`distill_lib.features.with_outputs` for adapters.
-
     Source: Romero et al. (2015), equation 3.
     """
-    teacher, student = _pair(teacher_features, student_features)
+    teacher, student = feature_pair(teacher_features, student_features)
     check_shape("teacher_features", teacher, student.shape, "the shape of student_features")
     squares = ops.square(student - teacher)
     return 0.5 * ops.mean(squares, axis=tuple(range(1, len(squares.shape))))
@@ -31,10 +31,9 @@ def attention_transfer_loss(*, teacher_features, student_features, power=2.0, sq
             equal rows and columns; the channels may differ.
         power: above 0; the larger, the more only the strongest channel counts.
         squared: the code's form instead of the paper's.
-
     Source: Zagoruyko and Komodakis (2017), section 3.1.
     """
-    teacher, student = _pair(teacher_features, student_features, axes=4)
+    teacher, student = feature_pair(teacher_features, student_features, axes=4)
     check_shape("teacher_features", teacher[..., 0], student.shape[:3], "the student's sizes")
     power = positive("power", power, student.dtype)
     squares = ops.square(_attention(student, power) - _attention(teacher, power))
@@ -53,21 +52,15 @@ def variational_information_loss(*, teacher_features, student_features, least_va
         student_features: ``(batch, ..., 2 * channels)``: the means, then r with the variance
             softplus(r) + ``least_variance`` (above 0); a dense adapter of twice the width
             gives both. (The paper has one r a channel, whatever the input: a bias alone.)
-
     Source: Ahn et al. (2019), section 2; 1e-5 as in RepDistiller's VID.
     """
-    teacher, student = _pair(teacher_features, student_features)
+    teacher, student = feature_pair(teacher_features, student_features)
     expected = (*teacher.shape[:-1], 2 * teacher.shape[-1])
     check_shape("student_features", student, expected, "twice the teacher's channels")
     mean, raw = ops.split(student, 2, axis=-1)
     variance = ops.softplus(raw) + positive("least_variance", least_variance, student.dtype)
     terms = ops.log(variance) + ops.square(teacher - mean) / variance
     return 0.5 * ops.mean(terms, axis=tuple(range(1, len(terms.shape))))
-
-
-def _pair(teacher_features, student_features, axes=None):
-    teacher = features("teacher_features", teacher_features, axes)
-    return as_floats(teacher, features("student_features", student_features, axes))
 
 
 def _attention(maps, power):

@@ -1,12 +1,15 @@
-"""Relation knowledge: the shape that the examples of a batch make, RKD.
+"""Relation knowledge: the shape that the examples of a batch make, whatever the widths.
 
-Both losses stay as they are when one network's features are shifted, rotated, reflected
-or scaled; the two networks may have different widths. ``mask`` is ``(batch,)``, true counts.
+Features are ``(batch, ...)`` with two examples or more, three for angles; further axes are
+flattened. ``mask`` is ``(batch,)``, true counts. Losses of distances and angles stay as they
+are when one network's features are shifted, rotated, reflected or scaled; those of products
+and cosines of features also, except for the shift.
 """
 
 from keras import ops
 
-from distill_lib.losses._inputs import huber, partners, root, rows, unit
+from distill_lib.losses._inputs import check_shape, positive, rows
+from distill_lib.losses._safe import EMPTY, root, unit
 
 
 def distance_relation_loss(*, teacher_features, student_features, mask=None):
@@ -14,18 +17,14 @@ def distance_relation_loss(*, teacher_features, student_features, mask=None):
 
     psi_ij = |f_i - f_j| / (mean distance over i != j), for each network; Huber(x) is x^2 / 2
     for |x| <= 1 and |x| - 1/2 beyond. The paper sums over pairs; its code averages over all
-    batch^2 entries, the zero diagonal included: (batch - 1) / batch of this mean.
-
-    Args:
-        teacher_features, student_features: ``(batch, ...)``, two examples or more; further
-            axes are flattened. The differences take batch^2 x width numbers of memory.
-
+    batch^2 entries, the zero diagonal included: (batch - 1) / batch of this mean. The
+    differences take batch^2 x width numbers of memory.
     Source: Park et al. (2019), section 3.2.1.
     """
     teacher, student, kept = rows(teacher_features, student_features, mask)
-    pairs, count = partners(kept)
+    pairs, count = _partners(kept)
     difference = _relative_distances(student, pairs) - _relative_distances(teacher, pairs)
-    return ops.sum(pairs * huber(difference), axis=1) / count
+    return ops.sum(pairs * _huber(difference), axis=1) / count
 
 
 def angle_relation_loss(*, teacher_features, student_features, mask=None):
@@ -33,20 +32,73 @@ def angle_relation_loss(*, teacher_features, student_features, mask=None):
 
     cos_ijk is the cosine of the angle at j between i and k, all three different; it counts
     as 0 where an example equals j. The paper sums over triplets; its code averages over all
-    batch^3 entries: (batch - 1)(batch - 2) / batch^2 of this mean.
-
-    Args:
-        teacher_features, student_features: ``(batch, ...)``, three examples or more. The
-            directions take batch^2 x width numbers, the cosines batch^3.
-
+    batch^3 entries: (batch - 1)(batch - 2) / batch^2 of this mean. The directions take
+    batch^2 x width numbers of memory, the cosines batch^3.
     Source: Park et al. (2019), section 3.2.2.
     """
     teacher, student, kept = rows(teacher_features, student_features, mask, least=3)
-    pairs, count = partners(kept)
+    pairs, count = _partners(kept)
     # (j, i, k): i and k are partners of the vertex j and of one another.
     triples = pairs[:, :, None] * pairs[:, None, :] * pairs
-    differences = huber(_cosines(student) - _cosines(teacher))
+    differences = _huber(_angle_cosines(student) - _angle_cosines(teacher))
     return ops.sum(triples * differences, axis=(1, 2)) / ops.maximum(count * (count - 1), 1)
+
+
+def similarity_preserving_loss(*, teacher_features, student_features, mask=None):
+    """SP, mean_j (G^S_ij - G^T_ij)^2 for each example i, G = F F' with rows of length 1.
+
+    The mean over examples is the paper's value. The diagonal counts.
+    Source: Tung and Mori (2019), section 3.
+    """
+    teacher, student, kept = rows(teacher_features, student_features, mask)
+    products = [unit(ops.matmul(x, ops.transpose(x))) for x in (student, teacher)]
+    squares = ops.square(products[0] - products[1])
+    return ops.sum(squares, axis=1) / ops.maximum(ops.sum(kept), 1)
+
+
+def probabilistic_transfer_loss(*, teacher_features, student_features, mask=None):
+    """PKT, KL(P_i || Q_i) for each example i, over its neighbours j != i.
+
+    P_ij is the teacher's (1 + cosine_ij) / 2, divided by the row's sum; Q_ij the student's.
+    The paper sums over i. Its code also counts each example as its own neighbour, and
+    divides the sum by batch^2, so that a larger batch weighs less.
+    Source: Passalis and Tefas (2018), section 3.
+    """
+    teacher, student, kept = rows(teacher_features, student_features, mask)
+    pairs, _ = _partners(kept)
+    p, q = (_neighbour_probabilities(x, pairs) for x in (teacher, student))
+    log_p, log_q = (ops.log(ops.where(pairs > 0, x, 1.0)) for x in (p, q))
+    return ops.sum(p * (log_p - log_q), axis=1)
+
+
+def contrastive_loss(*, teacher_features, student_features, temperature=0.1, mask=None):
+    """In-batch InfoNCE, -log softmax_j(cos(s_i, t_j) / T)[i] for each i, of equal widths.
+
+    log(batch) minus its expected mean is at most the two layers' mutual information. This is
+    the in-batch form of contrastive distillation; CRD itself draws thousands of negatives
+    from a memory of the whole data set and trains a critic on them. At equality it is not
+    0: the other examples still resemble this one. It changes when one network alone rotates.
+    Source: van den Oord et al. (2018), equation 4; Tian et al. (2020) for distillation.
+    """
+    teacher, student, kept = rows(teacher_features, student_features, mask)
+    check_shape("teacher_features", teacher, student.shape, "the width of student_features")
+    temperature = positive("temperature", temperature, student.dtype)
+    scores = ops.matmul(unit(student), ops.transpose(unit(teacher))) / temperature
+    log_shares = ops.log_softmax(ops.where(kept > 0, scores, EMPTY), axis=1)
+    own = ops.eye(ops.shape(scores)[0], dtype=scores.dtype)
+    return -kept * ops.sum(own * log_shares, axis=1)
+
+
+def _partners(kept):
+    """``(batch, batch)``: 1 for two different kept examples; and their number for each."""
+    pairs = kept[:, None] * kept[None, :] * (1 - ops.eye(ops.shape(kept)[0], dtype=kept.dtype))
+    return pairs, ops.maximum(ops.sum(kept) - 1, 1)
+
+
+def _huber(difference):
+    """x^2 / 2 for |x| <= 1, |x| - 1/2 beyond."""
+    size = ops.abs(difference)
+    return ops.where(size <= 1, 0.5 * ops.square(difference), size - 0.5)
 
 
 def _relative_distances(features, pairs):
@@ -57,7 +109,15 @@ def _relative_distances(features, pairs):
     return distances / ops.where(mean > 0, mean, 1.0)
 
 
-def _cosines(features):
+def _angle_cosines(features):
     """``(batch, width)`` -> cosines ``(j, i, k)`` of the angles at j."""
     directions = unit(features[None, :] - features[:, None])  # (j, i, width), from j to i
     return ops.matmul(directions, ops.swapaxes(directions, 1, 2))
+
+
+def _neighbour_probabilities(features, pairs):
+    cosines = ops.matmul(unit(features), ops.transpose(unit(features)))
+    # Opposite directions have similarity 0, whose logarithm is not finite.
+    similarities = pairs * ops.maximum(0.5 * (1 + cosines), 1e-6)
+    total = ops.sum(similarities, axis=1, keepdims=True)
+    return similarities / ops.where(total > 0, total, 1.0)

@@ -1,19 +1,14 @@
-"""Response knowledge, the basis: hard labels, soft targets, and their mixture."""
+"""Response knowledge: the answers, one by one.
+
+KL(p || q) punishes a student that leaves out what the teacher thinks possible, KL(q || p)
+one that says what the teacher thinks impossible; the mixtures lie between. The losses that
+soften have the factor T^2 of :func:`soft_target_loss`. All but the labels' serve tokens too.
+"""
 
 from keras import ops
 
-from distill_lib.losses._inputs import (
-    at_label,
-    divergence,
-    logit_pair,
-    or_nan,
-    positive,
-    share,
-    softened,
-)
-from distill_lib.losses._inputs import (
-    logits as checked,
-)
+from distill_lib.losses._inputs import as_logits, at_label, logit_pair, positive, share, soften
+from distill_lib.losses._safe import divergence
 
 
 def soft_targets(logits, temperature=1.0):
@@ -21,13 +16,14 @@ def soft_targets(logits, temperature=1.0):
 
     Source: Hinton, Vinyals and Dean (2015), equation 1.
     """
-    logits = checked("logits", logits)
+    logits = as_logits("logits", logits)
     return ops.softmax(logits / positive("temperature", temperature, logits.dtype), axis=-1)
 
 
 def hard_label_loss(*, labels, student_logits):
     """Cross-entropy with the true label, -log q[label] at T = 1."""
-    return _label_losses(labels, student_logits)[0]
+    log_q = ops.log_softmax(as_logits("student_logits", student_logits), axis=-1)
+    return -at_label(labels, log_q)[0]
 
 
 def smoothed_label_loss(*, labels, student_logits, smoothing=0.1):
@@ -37,9 +33,9 @@ def smoothed_label_loss(*, labels, student_logits, smoothing=0.1):
     logits, T = 1 and ``soft_weight=s``. So it is the control for softness without knowledge.
     Source: Szegedy et al. (2016), section 7; Yuan et al. (2020) for the teacher.
     """
-    hard, log_q = _label_losses(labels, student_logits)
+    log_q = ops.log_softmax(as_logits("student_logits", student_logits), axis=-1)
     smoothing = share("smoothing", smoothing, log_q.dtype)
-    return (1 - smoothing) * hard - smoothing * ops.mean(log_q, axis=-1)
+    return (smoothing - 1) * at_label(labels, log_q)[0] - smoothing * ops.mean(log_q, axis=-1)
 
 
 def soft_target_loss(*, teacher_logits, student_logits, temperature=1.0):
@@ -52,8 +48,8 @@ def soft_target_loss(*, teacher_logits, student_logits, temperature=1.0):
     multiplies the rounding of a very small divergence.
     Source: Hinton, Vinyals and Dean (2015), section 2.
     """
-    log_p, log_q, temperature = softened(teacher_logits, student_logits, temperature)
-    return temperature * temperature * divergence(log_p, log_q)
+    log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
+    return factor * divergence(log_p, log_q)
 
 
 def mixed_loss(*, labels, teacher_logits, student_logits, temperature=1.0, soft_weight=0.5):
@@ -78,8 +74,42 @@ def logit_matching_loss(*, teacher_logits, student_logits):
     return 0.5 * ops.sum(ops.square(student - teacher), axis=-1)
 
 
-def _label_losses(labels, student_logits):
-    """Cross-entropy with the label ``(...)`` and all log-probabilities ``(..., classes)``."""
-    log_q = ops.log_softmax(checked("student_logits", student_logits), axis=-1)
-    is_label = at_label(labels, log_q)
-    return or_nan(is_label, -ops.sum(ops.where(is_label, log_q, 0.0), axis=-1)), log_q
+def reverse_kl_loss(*, teacher_logits, student_logits, temperature=1.0):
+    """The other direction, T^2 KL(q || p) = T^2 sum_i q_i (log q_i - log p_i).
+
+    Source: Gu et al. (2024), section 2.1.
+    """
+    log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
+    return factor * divergence(log_q, log_p)
+
+
+def jensen_shannon_loss(*, teacher_logits, student_logits, beta=0.5, temperature=1.0):
+    """T^2 (b KL(p || m) + (1 - b) KL(q || m)), m = b p + (1 - b) q, b strictly in (0, 1).
+
+    It is bounded, for b = 1/2 by T^2 log 2. It vanishes at both ends: divided by b it tends to
+    KL(p || q) for b towards 0, divided by 1 - b to KL(q || p) for b towards 1. A learning rate
+    that suits one b therefore does not suit another.
+    Source: Agarwal et al. (2024), equation 1.
+    """
+    log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
+    beta = share("beta", beta, log_p.dtype, ends=False)
+    log_m = _log_mixture(log_p, log_q, beta)
+    return factor * (beta * divergence(log_p, log_m) + (1 - beta) * divergence(log_q, log_m))
+
+
+def skew_kl_loss(*, teacher_logits, student_logits, skew=0.1, temperature=1.0):
+    """Skew KL, T^2 KL(p || a p + (1 - a) q), a strictly in (0, 1).
+
+    At most -T^2 log a, however wrong the student; towards a = 0 it is the soft target loss.
+    Source: Ko et al. (2024), section 3.1.
+    """
+    log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
+    skew = share("skew", skew, log_p.dtype, ends=False)
+    return factor * divergence(log_p, _log_mixture(log_p, log_q, skew))
+
+
+def _log_mixture(log_p, log_q, part):
+    """log(a p + (1 - a) q)."""
+    # Not Keras's logaddexp: where both terms are equal, its gradient in TensorFlow is wrong.
+    terms = [ops.log(part) + log_p, ops.log1p(-part) + log_q]
+    return ops.logsumexp(ops.stack(terms, axis=-1), axis=-1)

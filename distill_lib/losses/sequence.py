@@ -1,17 +1,16 @@
 """Sequences: the shift by one, sums over tokens, and what the student itself has written.
 
-Token losses are those of :mod:`~distill_lib.losses.response` and
-:mod:`~distill_lib.losses.divergence` on logits ``(batch, steps, vocabulary)``. Two chain rules
-make sequence losses of them: KL(p || q) of whole sequences is the expected sum of the
-tokens' KL(p_t || q_t) over prefixes that the *teacher* writes, KL(q || p) that of
-KL(q_t || p_t) over prefixes that the *student* writes. Tokens are integers ``(batch, steps)``;
-a mask of that shape is true where a token counts, and what stands elsewhere, nan included,
-changes nothing. Sequences give ``(batch,)``.
+Token losses are those of :mod:`~distill_lib.losses.response` on logits ``(batch, steps,
+vocabulary)``. Two chain rules make sequence losses of them: KL(p || q) of whole sequences is
+the expected sum of the tokens' KL(p_t || q_t) over prefixes that the *teacher* writes,
+KL(q || p) that of KL(q_t || p_t) over prefixes that the *student* writes. Tokens are integers
+``(batch, steps)``; a mask of that shape, or ``(batch,)``, is true where a token counts, and
+what stands elsewhere, nan included, changes nothing. Sequences give ``(batch,)``.
 """
 
 from keras import ops
 
-from distill_lib.losses._inputs import as_floats, check_shape
+from distill_lib.losses._inputs import along, as_floats, check_shape, logit_pair
 from distill_lib.losses.response import hard_label_loss
 
 
@@ -30,12 +29,12 @@ def sum_over_tokens(token_losses, mask=None):
     """Losses of tokens ``(batch, steps)`` to losses of sequences ``(batch,)``: their sum."""
     (token_losses,) = as_floats(token_losses)
     check_shape("token_losses", token_losses, (None, None), "the shape (batch, steps)")
-    return ops.sum(ops.where(_kept(mask, token_losses), token_losses, 0.0), axis=1)
+    kept = along("mask", mask, token_losses) != 0
+    return ops.sum(ops.where(kept, token_losses, 0.0), axis=1)
 
 
 def sequence_log_probability(*, tokens, logits, mask=None):
     """sum_t log softmax(logits_t)[token_t], for aligned tokens and logits, in nats."""
-    (logits,) = as_floats(logits)
     return ops.sum(_log_probabilities("logits", tokens, logits, mask), axis=1)
 
 
@@ -46,11 +45,9 @@ def policy_gradient_loss(*, tokens, teacher_logits, student_logits, mask=None):
     held fixed: the cost from t on, for earlier tokens are no fault of this one. The value
     itself means nothing; watch :func:`~distill_lib.losses.reverse_kl_loss` instead. Tokens
     and logits are aligned, as :func:`next_token_pairs` returns them.
-
     Source: Gu et al. (2024), section 2.2, without its variance reductions.
     """
-    teacher, student = as_floats(teacher_logits, student_logits)
-    check_shape("teacher_logits", teacher, student.shape, "the shape of student_logits")
+    teacher, student = logit_pair(teacher_logits, student_logits)
     log_q = _log_probabilities("student_logits", tokens, student, mask)
     costs = log_q - _log_probabilities("teacher_logits", tokens, teacher, mask)
     # The same sum in the other order: the cost of u with log q of every t up to u.
@@ -62,20 +59,11 @@ def _check_tokens(name, tokens, logits):
     check_shape("tokens", tokens, logits.shape[:2], f"the batch and steps of {name}")
 
 
-def _kept(mask, values):
-    """The mask ``(batch, steps)`` as booleans, all true for ``None``."""
-    if mask is None:
-        return ops.ones_like(values, dtype="bool")
-    mask = ops.cast(ops.convert_to_tensor(mask), "bool")
-    check_shape("mask", mask, values.shape, "the shape (batch, steps)")
-    return mask
-
-
 def _log_probabilities(name, tokens, logits, mask):
     """log softmax(logits)[token] ``(batch, steps)``, 0 where masked."""
-    tokens = ops.convert_to_tensor(tokens)
+    tokens, (logits,) = ops.convert_to_tensor(tokens), as_floats(logits)
     _check_tokens(name, tokens, logits)
-    kept = _kept(mask, tokens)
+    kept = along("mask", mask, logits[..., 0]) != 0
     # Before the softmax as well: its gradient for nan is nan, even if multiplied by 0.
     logits = ops.where(kept[..., None], logits, 0.0)
     return ops.where(kept, -hard_label_loss(labels=tokens, student_logits=logits), 0.0)

@@ -6,15 +6,8 @@ start with equal logits. Constant counts what differs by less than a millionth o
 
 from keras import ops
 
-from distill_lib.losses._inputs import (
-    check_shape,
-    divergence,
-    kept_rows,
-    logit_pair,
-    scalar,
-    softened,
-    unit,
-)
+from distill_lib.losses._inputs import check_shape, logit_pair, scalar, soften, without_masked
+from distill_lib.losses._safe import divergence, unit
 
 
 def standardised_target_loss(*, teacher_logits, student_logits, temperature=2.0):
@@ -26,8 +19,8 @@ def standardised_target_loss(*, teacher_logits, student_logits, temperature=2.0)
     """
     pair = logit_pair(teacher_logits, student_logits)
     standardised = [_direction(x, axis=-1) * x.shape[-1] ** 0.5 for x in pair]
-    log_p, log_q, temperature = softened(*standardised, temperature)
-    return temperature * temperature * divergence(log_p, log_q)
+    log_p, log_q, factor = soften(*standardised, temperature)
+    return factor * divergence(log_p, log_q)
 
 
 def correlation_loss(
@@ -49,20 +42,16 @@ def correlation_loss(
     Logits are ``(batch, classes)``; b and w any numbers.
     Source: Huang et al. (2022), section 3.
     """
-    teacher, student = logit_pair(teacher_logits, student_logits)
-    check_shape("student_logits", student, (None, None), "the shape (batch, classes)")
-    mask = kept_rows(mask, student)
-    # Before the softmax: its gradient for nan is nan, even if multiplied by 0.
-    pair = [ops.where(mask[:, None], x, 0.0) for x in (teacher, student)]
-    log_p, log_q, _ = softened(*pair, temperature)
-    kept = ops.cast(mask, log_q.dtype)
+    pair = logit_pair(teacher_logits, student_logits)
+    check_shape("student_logits", pair[1], (None, None), "the shape (batch, classes)")
+    *pair, kept = without_masked(mask, *pair)
+    log_p, log_q, _ = soften(*pair, temperature)
     count = ops.sum(kept)
     p, q = (_fill(ops.exp(x), kept[:, None], ops.maximum(count, 1)) for x in (log_p, log_q))
-    between = ops.sum(ops.square(_direction(p, axis=1) - _direction(q, axis=1)), axis=1)
-    within = ops.mean(ops.square(_direction(p, axis=0) - _direction(q, axis=0)), axis=1)
-    between = 0.5 * scalar("between_weight", between_weight, q.dtype) * between
-    within = 0.5 * scalar("within_weight", within_weight, q.dtype) * count * within
-    return kept * (between + within)
+    between, within = (ops.square(_direction(p, axis) - _direction(q, axis)) for axis in (1, 0))
+    between = scalar("between_weight", between_weight, q.dtype) * ops.sum(between, axis=1)
+    within = scalar("within_weight", within_weight, q.dtype) * count * ops.mean(within, axis=1)
+    return 0.5 * kept * (between + within)
 
 
 def _fill(rows, kept, count):

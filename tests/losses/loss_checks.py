@@ -1,12 +1,29 @@
-"""What the tests of feature and relation losses share: what each of these losses must keep."""
+"""What the tests of the losses share: what every one of them must keep."""
+
+import inspect
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
+from hypothesis import settings
+
+from distill_lib.losses import weighted_mean
+
+few = settings(deadline=None, max_examples=10, derandomize=True)
 
 
 def call(loss, teacher, student, **knobs):
-    return loss(teacher_features=teacher, student_features=student, **knobs)
+    """The loss of two arrays, logits or features, whichever it takes."""
+    takes = inspect.signature(loss).parameters
+    kind = "logits" if "student_logits" in takes else "features"
+    signals = {f"teacher_{kind}": teacher, f"student_{kind}": student}
+    return loss(**{name: signals[name] for name in signals if name in takes}, **knobs)
+
+
+def of_rows(rows, knobs):
+    """The knobs, with the labels of some examples alone."""
+    return {name: np.asarray(x)[rows] if name == "labels" else x for name, x in knobs.items()}
 
 
 def gradient_of(function, x):
@@ -19,55 +36,78 @@ def gradient_of(function, x):
 
 
 def finite_differences(function, x, step=1e-6):
-    numeric = np.zeros_like(x)
+    function, numeric = tf.function(function), np.zeros_like(x)
     for index in np.ndindex(x.shape):
         ahead, behind = x.copy(), x.copy()
         ahead[index] += step
         behind[index] -= step
-        numeric[index] = np.sum(function(ahead) - function(behind)) / (2 * step)
+        change = function(tf.constant(ahead)) - function(tf.constant(behind))
+        numeric[index] = np.sum(change) / (2 * step)
     return numeric
 
 
 def check_gradients(loss, teacher, student, **knobs):
     """Both gradients in float64; weights are no part of the loss, but scale its rows."""
     weights = np.linspace(0.5, 2, len(student))
-    for function, x in (
-        (lambda s: weights * call(loss, teacher, s, **knobs), student),
-        (lambda t: weights * call(loss, t, student, **knobs), teacher),
-    ):
+    sides = [(lambda s: weights * call(loss, teacher, s, **knobs), student)]
+    if inspect.signature(loss).parameters.keys() & {"teacher_logits", "teacher_features"}:
+        sides.append((lambda t: weights * call(loss, t, student, **knobs), teacher))
+    for function, x in sides:
         slope = gradient_of(function, x)
         assert np.abs(slope).max() > 1e-3
         np.testing.assert_allclose(slope, finite_differences(function, x), atol=1e-7)
 
 
-def check_equality(loss, features, **knobs):
+def check_equality(loss, both, **knobs):
     """No loss and no gradient where the student equals the teacher."""
-    np.testing.assert_allclose(call(loss, features, features, **knobs), 0.0, atol=1e-15)
-    slope = gradient_of(lambda s: call(loss, features, s, **knobs), features)
-    np.testing.assert_allclose(slope, 0.0, atol=1e-15)
+    np.testing.assert_allclose(call(loss, both, both, **knobs), 0.0, atol=1e-15)
+    slope = gradient_of(lambda s: call(loss, both, s, **knobs), both)
+    np.testing.assert_allclose(slope, 0.0, atol=1e-14)
 
 
 def check_order(loss, teacher, student, **knobs):
     """The examples keep their losses when the batch is shuffled."""
     order = np.random.default_rng(1).permutation(len(student))
-    shuffled = call(loss, teacher[order], student[order], **knobs)
+    shuffled = call(loss, teacher[order], student[order], **of_rows(order, knobs))
     expected = np.asarray(call(loss, teacher, student, **knobs))[order]
     np.testing.assert_allclose(shuffled, expected, rtol=1e-12)
 
 
+def check_alone(loss, teacher, student, **knobs):
+    """An example depends on itself alone; weights and masks of the mean equal a loop."""
+    together = call(loss, teacher, student, **knobs)
+    alone = []
+    for i in range(len(student)):
+        row = slice(i, i + 1)
+        alone.append(call(loss, teacher[row], student[row], **of_rows(row, knobs))[0])
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    student = student.copy()
+    student[1] = np.nan
+    mask, weights = np.arange(len(student)) != 1, np.linspace(1, 3, len(student))
+    found = weighted_mean(call(loss, teacher, student, **knobs), weights, mask)
+    terms = [w * x for w, x, kept in zip(weights, alone, mask, strict=True) if kept]
+    np.testing.assert_allclose(found, sum(terms) / len(terms), rtol=1e-12)
+
+
 def check_programs(loss, teacher, student, **knobs):
     """The same in a traced function of any batch size, and for a stack of students."""
-    arrays = (teacher, student)
+    arrays = (teacher, student, np.asarray(knobs.pop("labels", np.zeros(len(student), int))))
     specification = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in arrays]
-    traced = tf.function(lambda t, s: call(loss, t, s, **knobs), input_signature=specification)
-    np.testing.assert_allclose(traced(*arrays), call(loss, *arrays, **knobs), rtol=1e-12)
-    np.testing.assert_array_equal(traced(teacher[:0], student[:0]).shape, (0,))
+    has_labels = "labels" in inspect.signature(loss).parameters
 
-    def value_and_slope(s):
+    def run(teacher, student, labels):
+        labels = {"labels": labels} if has_labels else {}
+        return call(loss, teacher, student, **labels, **knobs)
+
+    traced = tf.function(run, input_signature=specification)
+    np.testing.assert_allclose(traced(*arrays), run(*arrays), rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(traced(*(x[:0] for x in arrays)).shape, (0,))
+
+    def value_and_slope(student):
         with tf.GradientTape() as tape:
-            tape.watch(s)
-            values = call(loss, teacher, s, **knobs)
-        return values, tape.gradient(values, s)
+            tape.watch(student)
+            values = run(arrays[0], student, arrays[2])
+        return values, tape.gradient(values, student)
 
     students = tf.constant(np.stack([student, student[::-1], 2 * student + 1]))
     found = tf.vectorized_map(value_and_slope, students, fallback_to_while_loop=False)
@@ -86,19 +126,23 @@ def check_mask(loss, teacher, student, **knobs):
     expected = call(loss, teacher[mask], student[mask], **knobs)
     slope = gradient_of(lambda s: call(loss, teacher[mask], s, **knobs), student[mask])
     for t, s in ((teacher, student), broken):
-        for given in (mask, mask.astype("int32"), tf.constant(mask)):
+        for given in (mask, 2 * mask, tf.constant(mask)):
             found = np.asarray(call(loss, t, s, mask=given, **knobs))
             np.testing.assert_allclose(found[mask], expected, rtol=1e-12)
             np.testing.assert_array_equal(found[~mask], 0.0)
         found = gradient_of(lambda s, t=t: call(loss, t, s, mask=mask, **knobs), s)
         np.testing.assert_allclose(found[mask], slope, rtol=1e-9, atol=1e-14)
         np.testing.assert_array_equal(found[~mask], 0.0)
+    for wrong in (mask[1:], mask[:, None]):
+        with pytest.raises(ValueError, match=r"^mask must have the leading axes of the losses"):
+            call(loss, teacher, student, mask=wrong, **knobs)
     check_mask_of_few(loss, teacher, student, **knobs)
 
 
 def check_mask_of_few(loss, teacher, student, **knobs):
     """One row left, or none, has no partner: no loss, no gradient, no nan."""
-    for count in (0, 1):
+    alone = 1 if "features" in str(inspect.signature(loss)) else 0
+    for count in (0, alone):
         mask = np.arange(len(student)) < count
         np.testing.assert_array_equal(call(loss, teacher, student, mask=mask, **knobs), 0.0)
         slope = gradient_of(lambda s, m=mask: call(loss, teacher, s, mask=m, **knobs), student)
@@ -126,3 +170,45 @@ def check_precision(loss, teacher, student, **knobs):
     for t, s in pairs:
         assert np.isfinite(call(loss, t, s, **knobs)).all()
         assert np.isfinite(gradient_of(lambda s, t=t: call(loss, t, s, **knobs), s)).all()
+
+
+def check_knob(loss, teacher, student, name, good, bad, rule, **knobs):
+    """A number and a Variable do the same; a number out of range is refused by name."""
+    variable = keras.Variable(1.0 if good != 1 else 0.5, dtype="float64")
+    variable.assign(good)
+    found = call(loss, teacher, student, **{name: variable}, **knobs)
+    expected = call(loss, teacher, student, **{name: good}, **knobs)
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(expected - call(loss, teacher, student, **knobs)).max() > 1e-3
+    for value in bad:
+        with pytest.raises(ValueError, match=f"^{name} must {rule}, got {value}$"):
+            call(loss, teacher, student, **{name: value}, **knobs)
+    with pytest.raises(ValueError, match=rf"^{name} must have the scalar shape \(\), got"):
+        call(loss, teacher, student, **{name: np.array([good])}, **knobs)
+
+
+def check_logits(loss, teacher, student, **knobs):
+    """A single class, or another number of classes or rows, is refused by name."""
+    with pytest.raises(ValueError, match=r"^student_logits must have two classes .* \(\d, 1\)"):
+        call(loss, teacher[:, :1], student[:, :1], **knobs)
+    if "teacher_logits" in inspect.signature(loss).parameters:
+        for wrong in (teacher[:, 1:], teacher[:1]):
+            rule = "^teacher_logits must have the shape of student_logits"
+            with pytest.raises(ValueError, match=rule):
+                call(loss, wrong, student, **knobs)
+
+
+def check_rows(loss, teacher, student, least=2):
+    """Too few examples, unequal batches and a missing feature axis are refused by name."""
+    assert call(loss, teacher[:least], student[:least]).shape == (least,)
+    for t, s, name in ((least - 1, None, "teacher"), (None, 0, "student")):
+        rule = rf"^{name}_features must hold {least} examples or more, got shape \({t or s}, "
+        with pytest.raises(ValueError, match=rule):
+            call(loss, teacher[:t], student[:s])
+    with pytest.raises(ValueError, match=r"^teacher_features .* size \(6,\), got shape \(5,\)"):
+        call(loss, teacher[:5], student)
+    rule = r"_features must have a batch axis and a feature axis, got shape \(6,\)"
+    with pytest.raises(ValueError, match="^student" + rule):
+        call(loss, teacher, student[:, 0])
+    with pytest.raises(ValueError, match="^teacher" + rule):
+        call(loss, teacher[:, 0], student)

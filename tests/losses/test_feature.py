@@ -1,17 +1,19 @@
 """Feature losses against loops and hand values, their invariances, and bad input."""
 
-import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from loss_checks import (
     call,
+    check_alone,
     check_equality,
     check_gradients,
+    check_knob,
     check_order,
     check_precision,
     check_programs,
+    few,
     gradient_of,
 )
 
@@ -19,13 +21,12 @@ from distill_lib.losses import (
     attention_transfer_loss,
     hint_loss,
     variational_information_loss,
-    weighted_mean,
 )
 
 GENERATOR = np.random.default_rng(0)
-MAPS = GENERATOR.normal(size=(2, 4, 2, 3, 5))  # teacher and student
-NARROW = GENERATOR.normal(size=(4, 2, 3, 2))
-TWICE = GENERATOR.normal(size=(4, 2, 3, 10))
+MAPS = GENERATOR.normal(size=(2, 3, 2, 3, 3))  # teacher and student
+NARROW = GENERATOR.normal(size=(3, 2, 3, 2))
+TWICE = GENERATOR.normal(size=(3, 2, 3, 6))
 ALL = [
     (hint_loss, *MAPS, {}),
     (attention_transfer_loss, MAPS[0], NARROW, {}),
@@ -36,24 +37,10 @@ ALL = [
 
 @pytest.mark.parametrize(("loss", "teacher", "student", "knobs"), ALL)
 @pytest.mark.parametrize(
-    "check", [check_gradients, check_order, check_programs, check_precision]
+    "check", [check_gradients, check_order, check_alone, check_programs, check_precision]
 )
 def test_what_every_feature_loss_keeps(check, loss, teacher, student, knobs):
     check(loss, teacher, student, **knobs)
-
-
-@pytest.mark.parametrize(("loss", "teacher", "student", "knobs"), ALL)
-def test_an_example_depends_on_itself_alone(loss, teacher, student, knobs):
-    together = call(loss, teacher, student, **knobs)
-    alone = [call(loss, teacher[i : i + 1], student[i : i + 1], **knobs)[0] for i in range(4)]
-    np.testing.assert_allclose(together, alone, rtol=1e-12)
-    student = student.copy()
-    student[1] = np.nan
-    kept = np.array([True, False, True, True])
-    weights = np.array([1.0, 5.0, 2.0, 3.0])
-    found = weighted_mean(call(loss, teacher, student, **knobs), weights, kept)
-    expected = (alone[0] + 2 * alone[2] + 3 * alone[3]) / 3
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 4, 5), (3, 2, 4, 5)])
@@ -89,15 +76,14 @@ def test_attention_equals_a_loop(power):
         expected.append(np.linalg.norm(directions[0] - directions[1]))
     found = call(attention_transfer_loss, MAPS[0], NARROW, power=power)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    variable = keras.Variable(float(power), dtype="float64")
-    squared = call(attention_transfer_loss, MAPS[0], NARROW, power=variable, squared=True)
+    squared = call(attention_transfer_loss, MAPS[0], NARROW, power=power, squared=True)
     np.testing.assert_allclose(squared, np.square(expected) / 6, rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.floats(0.01, 100), st.permutations(range(5)), st.integers(0, 31), st.booleans())
+@few
+@given(st.floats(0.01, 100), st.permutations(range(3)), st.integers(0, 7), st.booleans())
 def test_attention_knows_no_scale_sign_or_order_of_channels(scale, order, signs, squared):
-    moved = scale * MAPS[1][..., order] * (1 - 2 * (signs >> np.arange(5) & 1))
+    moved = scale * MAPS[1][..., order] * (1 - 2 * (signs >> np.arange(3) & 1))
     expected = call(attention_transfer_loss, *MAPS, squared=squared)
     found = call(attention_transfer_loss, MAPS[0], moved, squared=squared)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
@@ -121,7 +107,7 @@ def test_attention_at_equality_and_at_zero(power, squared):
 
 
 def test_attention_of_large_powers_does_not_overflow():
-    scale = np.array([1e4, 1, 1e-4, 1e-8], "float32").reshape(4, 1, 1, 1)  # each its own
+    scale = np.array([1e4, 1, 1e-8], "float32").reshape(3, 1, 1, 1)  # each its own
     teacher, student = (scale * x.astype("float32") for x in (MAPS[0], NARROW))
     expected = call(attention_transfer_loss, MAPS[0], NARROW, power=12)
     found = call(attention_transfer_loss, teacher, student, power=12)
@@ -146,7 +132,7 @@ def test_information_by_hand():
         np.testing.assert_allclose(found, [0.5 * np.log(least)], rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=25)
+@few
 @given(st.floats(-2, 2), st.floats(0.05, 5), st.floats(0.2, 3))
 def test_information_is_a_bound_that_the_truth_attains(slope, variance, noise):
     """t = s + noise, all Gaussian, so that the mutual information is known."""
@@ -173,7 +159,7 @@ def bad(loss, teacher, student, message, **knobs):
 
 def test_bad_features():
     """A (1, 1, c) map broadcasts silently against (8, 8, c) in Keras's own loss."""
-    small, large, double = np.ones((2, 1, 1, 3)), np.ones((2, 8, 8, 3)), np.ones((2, 8, 8, 6))
+    small, large = np.ones((2, 1, 1, 3)), np.ones((2, 8, 8, 3))
     for loss, rule in (
         (hint_loss, "teacher_features must have the shape of student_features"),
         (attention_transfer_loss, "teacher_features must have the student's sizes"),
@@ -187,8 +173,7 @@ def test_bad_features():
     bad(attention_transfer_loss, large, large[0], "student" + axes)
     channels = r".* channels \(2, 8, 8, 6\), got shape \(2, 8, 8, 3\)"
     bad(variational_information_loss, large, large, channels)
-    for value in (0, -1.0, float("nan")):
-        rule = f"must be .* above 0, got {value}"
-        bad(attention_transfer_loss, large, large, "power " + rule, power=value)
-        knobs = {"least_variance": value}
-        bad(variational_information_loss, large, double, "least_variance " + rule, **knobs)
+    rule = "be a finite number above 0"
+    check_knob(attention_transfer_loss, MAPS[0], NARROW, "power", 1.5, (0, -1.0), rule)
+    arrays, name = (MAPS[0], TWICE), "least_variance"
+    check_knob(variational_information_loss, *arrays, name, 0.5, (0, float("nan")), rule)

@@ -1,18 +1,39 @@
-"""Response losses against numpy loops, identities that hold for all logits, bad input."""
+"""Response losses against loops and hand values, what all of them keep, and bad input."""
+
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from loss_checks import (
+    call,
+    check_alone,
+    check_equality,
+    check_gradients,
+    check_knob,
+    check_logits,
+    check_order,
+    check_precision,
+    check_programs,
+    few,
+    gradient_of,
+)
 
 from distill_lib.losses import (
+    decoupled_loss,
     hard_label_loss,
+    jensen_shannon_loss,
     logit_matching_loss,
     mixed_loss,
+    reverse_kl_loss,
+    skew_kl_loss,
+    smoothed_label_loss,
     soft_target_loss,
     soft_targets,
+    standardised_target_loss,
 )
 
 TEACHER = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, 0.5]])
@@ -20,6 +41,82 @@ STUDENT = np.array([[1.0, 1.5, 0.0], [-1.0, 1.0, 2.0]])
 LABELS = np.array([0, 2])
 PAIRS = hnp.arrays("float64", (2, 3, 4), elements=st.floats(-20, 20))
 TEMPERATURES = st.floats(0.5, 20)
+
+MANY = np.random.default_rng(0).normal(0, 2, (2, 5, 4))  # teacher and student
+WITH_LABELS = {"labels": [0, 3, 1, 2, 3]}
+DIVERGENCES = [
+    (soft_target_loss, {"temperature": 2.5}),
+    (reverse_kl_loss, {"temperature": 2.5}),
+    (jensen_shannon_loss, {"temperature": 2.5, "beta": 0.3}),
+    (skew_kl_loss, {"temperature": 2.5, "skew": 0.3}),
+    (decoupled_loss, {"temperature": 2.5, "target_weight": 2.0} | WITH_LABELS),
+    (standardised_target_loss, {"temperature": 1.5}),
+    (logit_matching_loss, {}),
+]
+OTHERS = [
+    (hard_label_loss, WITH_LABELS),
+    (smoothed_label_loss, {"smoothing": 0.3} | WITH_LABELS),
+    (mixed_loss, {"temperature": 2.5, "soft_weight": 0.3} | WITH_LABELS),
+]
+ALL = DIVERGENCES + OTHERS
+CHECKS = [check_gradients, check_order, check_alone, check_programs, check_precision]
+
+
+@pytest.mark.parametrize(("loss", "knobs"), ALL)
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_every_response_loss_keeps(check, loss, knobs):
+    check(loss, *MANY, **knobs)
+
+
+@pytest.mark.parametrize(("loss", "knobs"), ALL)
+def test_every_leading_axis_is_an_example(loss, knobs):
+    knobs = {name: np.array(x)[:4] if name == "labels" else x for name, x in knobs.items()}
+    expected = call(loss, *MANY[:, :4], **knobs)
+    by_two = {name: x.reshape(2, 2) if name == "labels" else x for name, x in knobs.items()}
+    found = call(loss, *MANY[:, :4].reshape(2, 2, 2, 4), **by_two)
+    np.testing.assert_allclose(found, np.reshape(expected, (2, 2)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "knobs"), DIVERGENCES)
+def test_no_loss_at_equality_and_never_a_negative_one(loss, knobs):
+    check_equality(loss, MANY[0], **knobs)
+    assert np.min(call(loss, *MANY, **knobs)) > 1e-4
+
+
+@pytest.mark.parametrize(("loss", "knobs"), [x for x in ALL if x[0] is not logit_matching_loss])
+def test_a_constant_added_to_all_logits_changes_nothing(loss, knobs):
+    expected = call(loss, *MANY, **knobs)
+    found = call(loss, MANY[0] + 7, MANY[1] - [[1], [2], [3], [4], [5]], **knobs)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+BAD = {
+    "temperature": ((0, -1.0, float("nan"), float("inf"), np.float32(0)), "be a finite .* 0"),
+    "soft_weight": ((-0.1, 1.1, float("nan")), r"lie in \[0, 1\]"),
+    "smoothing": ((-0.1, 1.1, float("nan")), r"lie in \[0, 1\]"),
+    "beta": ((0, 1, -0.1, 1.1, float("nan")), "lie strictly between 0 and 1"),
+    "skew": ((0, 1, -0.1, 1.1, float("nan")), "lie strictly between 0 and 1"),
+    "target_weight": ((float("nan"), float("inf")), "be finite"),
+    "non_target_weight": ((float("nan"), float("inf")), "be finite"),
+}
+
+
+@pytest.mark.parametrize(("loss", "knobs"), ALL)
+def test_knobs_and_shapes(loss, knobs):
+    labels = {name: x for name, x in knobs.items() if name == "labels"}
+    if loss is not logit_matching_loss:  # a single output will do there
+        check_logits(loss, *MANY, **labels)
+    for name in knobs.keys() - labels.keys():
+        check_knob(loss, *MANY, name, knobs[name], *BAD[name], **labels)
+
+
+def test_the_ends_of_the_weights_are_allowed():
+    labels = {"labels": LABELS, "student_logits": STUDENT}
+    for end, expected in ((0, hard_label_loss(**labels)), (1, soft(TEACHER, STUDENT))):
+        found = mixed_loss(teacher_logits=TEACHER, soft_weight=end, **labels)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    for end in (0, 1):
+        smoothed_label_loss(smoothing=end, **labels)
 
 
 def softmax(row, temperature=1.0):
@@ -36,10 +133,7 @@ def soft_by_loop(teacher, student, temperature):
     return np.array(losses)
 
 
-def soft(teacher, student, temperature=1.0):
-    return soft_target_loss(
-        teacher_logits=teacher, student_logits=student, temperature=temperature
-    )
+soft = partial(call, soft_target_loss)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
@@ -47,27 +141,58 @@ def test_soft_values_equal_the_loops(temperature):
     targets = soft_targets(TEACHER, temperature)
     np.testing.assert_allclose(targets, [softmax(row, temperature) for row in TEACHER])
     expected = soft_by_loop(TEACHER, STUDENT, temperature)
-    np.testing.assert_allclose(soft(TEACHER, STUDENT, temperature), expected, rtol=1e-12)
+    found = soft(TEACHER, STUDENT, temperature=temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    backwards = soft(STUDENT, TEACHER, temperature=temperature)
+    assert not np.allclose(backwards, expected, rtol=0.01)
 
 
-def test_teacher_and_student_are_not_swapped():
-    expected = soft_by_loop(TEACHER, STUDENT, 2.0)
-    assert not np.allclose(soft(STUDENT, TEACHER, 2.0), expected, rtol=0.05)
+def test_soft_targets_by_hand_and_their_defaults():
+    odds = np.log([[1.0, 2.0, 5.0]])
+    np.testing.assert_allclose(soft_targets(odds), [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-12)
+    half, uniform = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+    by_hand = [0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)]
+    np.testing.assert_allclose(soft(half, uniform), by_hand, rtol=1e-12)
+    labels = {"labels": [1], "student_logits": uniform}
+    np.testing.assert_allclose(hard_label_loss(**labels), [np.log(10)], rtol=1e-12)
+    mixed = mixed_loss(teacher_logits=half, **labels)
+    np.testing.assert_allclose(mixed, [(np.log(10) + by_hand[0]) / 2], rtol=1e-12)
 
 
 def test_hard_and_mixed_values_equal_the_loops():
     hard = [-np.log(softmax(z)[y]) for z, y in zip(STUDENT, LABELS, strict=True)]
     found = hard_label_loss(labels=LABELS, student_logits=STUDENT)
     np.testing.assert_allclose(found, hard, rtol=1e-12)
-    mixed = mixed_loss(
-        labels=LABELS,
-        teacher_logits=TEACHER,
-        student_logits=STUDENT,
-        temperature=3.0,
-        soft_weight=0.3,
-    )
+    knobs = {"labels": LABELS, "temperature": 3.0, "soft_weight": 0.3}
     expected = 0.7 * np.array(hard) + 0.3 * soft_by_loop(TEACHER, STUDENT, 3.0)
-    np.testing.assert_allclose(mixed, expected, rtol=1e-12)
+    np.testing.assert_allclose(call(mixed_loss, TEACHER, STUDENT, **knobs), expected)
+
+
+def test_smoothing_by_hand():
+    logits = np.log([[0.7, 0.2, 0.1]])
+    expected = -0.9 * np.log(0.2) - 0.1 * np.mean(np.log([0.7, 0.2, 0.1]))
+    found = smoothed_label_loss(labels=[1], student_logits=logits)
+    np.testing.assert_allclose(found, [expected], rtol=1e-12)
+
+
+@few
+@given(PAIRS, st.floats(0, 1))
+def test_smoothing_is_a_teacher_who_knows_nothing(pair, smoothing):
+    """The same gradient, and the values differ by the entropy of the uniform teacher."""
+    labels, uniform = [0, 3, 1], np.zeros((3, 4))
+
+    def mixed(student):
+        knobs = {"labels": labels, "soft_weight": smoothing}
+        return call(mixed_loss, uniform, student, **knobs)
+
+    def smoothed(student):
+        knobs = {"labels": labels, "smoothing": smoothing}
+        return smoothed_label_loss(student_logits=student, **knobs)
+
+    expected = mixed(pair[1]) + smoothing * np.log(4)
+    np.testing.assert_allclose(smoothed(pair[1]), expected, atol=1e-12)
+    slopes = [gradient_of(function, pair[1]) for function in (smoothed, mixed)]
+    np.testing.assert_allclose(*slopes, atol=1e-12)
 
 
 def test_logit_matching_equals_the_loop_and_serves_regression():
@@ -77,100 +202,62 @@ def test_logit_matching_equals_the_loop_and_serves_regression():
     np.testing.assert_allclose(single, [2.0, 0.0])
 
 
-def test_every_leading_axis_is_an_example():
-    teacher, student = np.stack([TEACHER, STUDENT]), np.stack([STUDENT, STUDENT])
-    found = soft(teacher, student, 2.0)
-    expected = [soft_by_loop(teacher[i], student[i], 2.0) for i in range(2)]
-    np.testing.assert_allclose(found, expected, atol=1e-15)
-    labels = np.array([LABELS, LABELS])
-    hard = np.asarray(hard_label_loss(labels=labels, student_logits=student))
-    assert hard.shape == (2, 2)
-    np.testing.assert_array_equal(hard[0], hard[1])
-
-
-@settings(deadline=None, max_examples=40)
-@given(PAIRS, TEMPERATURES, st.floats(-50, 50))
-def test_soft_loss_is_a_divergence_of_distributions(pair, temperature, shift):
-    """Never negative, zero at equality, blind to a constant added to all logits."""
-    teacher, student = pair
-    loss = np.asarray(soft(teacher, student, temperature))
-    assert (loss >= -1e-10).all()
-    np.testing.assert_array_equal(soft(teacher, teacher, temperature), 0.0)
-    shifted = soft(teacher + shift, student - shift, temperature)
-    np.testing.assert_allclose(shifted, loss, atol=1e-9)
-
-
-@settings(deadline=None, max_examples=40)
+@few
 @given(PAIRS, TEMPERATURES)
 def test_soft_loss_is_cross_entropy_minus_entropy(pair, temperature):
     teacher, student = pair / 4  # keeps the logarithms below away from log(0)
     p = np.asarray(soft_targets(teacher, temperature))
     q = np.asarray(soft_targets(student, temperature))
     expected = temperature**2 * ((p * np.log(p)).sum(-1) - (p * np.log(q)).sum(-1))
-    np.testing.assert_allclose(soft(teacher, student, temperature), expected, atol=1e-8)
+    found = soft(teacher, student, temperature=temperature)
+    np.testing.assert_allclose(found, expected, atol=1e-10)
+    assert np.min(found) >= -1e-12
 
 
-def test_half_precision_is_cast_up():
-    half = [array.astype("float16") for array in (TEACHER, STUDENT)]
-    loss = soft(*half, 4.0)
-    assert keras.backend.standardize_dtype(loss.dtype) == "float32"
-    np.testing.assert_allclose(loss, soft_by_loop(TEACHER, STUDENT, 4.0), rtol=1e-5)
-    assert keras.backend.standardize_dtype(soft_targets(half[0]).dtype) == "float32"
+@few
+@given(hnp.arrays("float64", (3, 4), elements=st.floats(0.1, 1)), PAIRS)
+def test_changed_class_shares_are_a_bias(shares, pair):
+    """softmax(z + log(new / old)) is the posterior under the new shares of the classes."""
+    old, new = shares[0] / shares[0].sum(), shares[1] / shares[1].sum()
+    posterior = np.asarray(soft_targets(pair[0])) * new / old
+    found = soft_targets(pair[0] + np.log(new / old))
+    np.testing.assert_allclose(found, posterior / posterior.sum(1, keepdims=True), atol=1e-14)
 
 
-def test_python_temperature_has_double_precision_with_double_logits():
-    expected = soft_by_loop(TEACHER, STUDENT, 0.1)
-    np.testing.assert_allclose(soft(TEACHER, STUDENT, 0.1), expected, rtol=1e-13)
+def test_soft_targets_are_of_float32_or_wider():
+    for given_type, result in (("float16", "float32"), ("float64", "float64")):
+        found = soft_targets(TEACHER.astype(given_type))
+        assert keras.backend.standardize_dtype(found.dtype) == result
+    # In double precision the temperature is a double too.
+    found = soft(TEACHER, STUDENT, temperature=0.1)
+    np.testing.assert_allclose(found, soft_by_loop(TEACHER, STUDENT, 0.1), rtol=1e-13)
+    mixed = mixed_loss(
+        labels=LABELS, teacher_logits=TEACHER, student_logits=STUDENT.astype("float32")
+    )
+    assert keras.backend.standardize_dtype(mixed.dtype) == "float64"
 
 
-def test_temperature_and_weight_may_be_variables_that_change():
-    temperature, weight = keras.Variable(1.0), keras.Variable(0.0)
-
-    def loss(temperature, weight):
-        return mixed_loss(
-            labels=LABELS,
-            teacher_logits=TEACHER,
-            student_logits=STUDENT,
-            temperature=temperature,
-            soft_weight=weight,
-        )
-
-    np.testing.assert_allclose(loss(temperature, weight), loss(1.0, 0.0), rtol=1e-12)
-    temperature.assign(5.0)
-    weight.assign(0.75)
-    np.testing.assert_allclose(loss(temperature, weight), loss(5.0, 0.75), rtol=1e-12)
-    tensors = keras.ops.convert_to_tensor(5.0), keras.ops.convert_to_tensor(0.75)
-    np.testing.assert_allclose(loss(*tensors), loss(5.0, 0.75), rtol=1e-12)
-
-
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), np.float32(0)])
-def test_temperature_must_be_above_zero(temperature):
-    with pytest.raises(ValueError, match="temperature must be a finite number above 0, got"):
-        soft(TEACHER, STUDENT, temperature)
-    with pytest.raises(ValueError, match="temperature must be"):
-        soft_targets(TEACHER, temperature)
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
-def test_soft_weight_must_lie_between_zero_and_one(weight):
-    with pytest.raises(ValueError, match=r"soft_weight must lie in \[0, 1\], got"):
-        mixed_loss(
-            labels=LABELS, teacher_logits=TEACHER, student_logits=STUDENT, soft_weight=weight
-        )
+def test_a_label_outside_the_classes_gives_nan_for_that_example_only():
+    for loss, knobs in ((decoupled_loss, {}), *OTHERS):
+        knobs = {**knobs, "labels": [-1, 1, 4, 3, 0]}
+        found = call(loss, *MANY, **knobs)
+        np.testing.assert_array_equal(np.isnan(found), [True, False, True, False, False])
+        slope = gradient_of(lambda s, f=loss, k=knobs: call(f, MANY[0], s, **k), MANY[1])
+        assert np.isfinite(slope).all()
 
 
 def test_shapes_must_fit():
-    with pytest.raises(ValueError, match=r"teacher_logits must have .* got shape \(2, 2\)"):
-        soft(TEACHER[:, :2], STUDENT)
-    with pytest.raises(ValueError, match=r"teacher_logits must have .* got shape \(1, 3\)"):
-        logit_matching_loss(teacher_logits=TEACHER[:1], student_logits=STUDENT)
-    with pytest.raises(ValueError, match=r"labels must have .* \(2,\), got shape \(2, 1\)"):
-        hard_label_loss(labels=LABELS[:, None], student_logits=STUDENT)
-    with pytest.raises(ValueError, match=r"temperature must have the scalar shape"):
-        soft(TEACHER, STUDENT, np.array([[1.0], [2.0]]))
-    with pytest.raises(ValueError, match="two classes or more"):
-        soft(TEACHER[:, :1], STUDENT[:, :1])
-    with pytest.raises(
-        ValueError, match=r"student_logits must have one class or more .* got shape \(\)"
-    ):
+    for labels in (LABELS[:, None], LABELS[:1], 0):
+        rule = r"^labels must have the shape of the examples \(2,\), got shape"
+        with pytest.raises(ValueError, match=rule):
+            hard_label_loss(labels=labels, student_logits=STUDENT)
+    with pytest.raises(ValueError, match=r"^logits must have two classes or more .* \(2, 1\)"):
+        soft_targets(TEACHER[:, :1])
+    with pytest.raises(ValueError, match=r"^temperature must be .* got 0$"):
+        soft_targets(TEACHER, 0)
+    with pytest.raises(ValueError, match=r"^student_logits must have one class .* shape \(\)"):
         logit_matching_loss(teacher_logits=1.0, student_logits=1.0)
+    with pytest.raises(ValueError, match=r"^teacher_logits must have the shape .* \(1, 3\)"):
+        logit_matching_loss(teacher_logits=TEACHER[:1], student_logits=STUDENT)
+    with pytest.raises(ValueError, match=r"^student_logits must have one class .* \(2, 0\)"):
+        call(logit_matching_loss, TEACHER[:, :0], STUDENT[:, :0])

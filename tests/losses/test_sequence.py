@@ -5,9 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from loss_checks import finite_differences, gradient_of
+from loss_checks import few, finite_differences, gradient_of
 
 from distill_lib.losses import (
     jensen_shannon_loss,
@@ -62,7 +62,7 @@ def test_log_probability_by_hand():
     np.testing.assert_allclose(np.sum(np.exp(log_probabilities(STUDENT))), 1.0, rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@few
 @given(st.integers(0, 10_000), st.floats(0.5, 3))
 def test_chain_rules_of_both_directions(seed, scale):
     """The one with the teacher's prefixes, the other with the student's; not crosswise."""
