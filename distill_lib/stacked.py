@@ -1,12 +1,18 @@
 """Several students as one compiled program, and the loss that finds its signals by name."""
 
 import inspect
+import logging
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 STEPS_PER_CALL = 50  # updates in one call into TensorFlow; Ctrl-C acts between calls
+
+# Each program compiles its own step, on purpose; TensorFlow takes many of them for a mistake.
+logging.getLogger("tensorflow").addFilter(
+    lambda record: "triggered tf.function retracing" not in record.getMessage()
+)
 
 
 def wanted(loss, signals):
