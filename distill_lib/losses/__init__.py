@@ -1,27 +1,21 @@
 """Losses, one file for each kind of knowledge; what holds for all of them stands here.
 
-*Signals* are keyword arguments, because most losses are not symmetric and must not be
-swapped: ``labels``, ``teacher_logits``, ``student_logits``, ``teacher_features``,
-``student_features``. Further arguments are knobs: a number, a scalar tensor, or a
-``keras.Variable`` that a callback may change between steps.
-
-*Notation*: z and v are the student's and the teacher's logits, N the number of classes (the
-last axis), T the temperature, p = softmax(v / T), q = softmax(z / T); logarithms are
-natural, so that divergences are in nats. Labels are integers from 0 to N - 1.
-
-*Shapes*: logits are ``(..., N)``, labels ``(...)``; features are ``(batch, ...)``, vectors or
-maps with the channels last. Every loss returns one value for each example, ``(...)`` or
-``(batch,)``; :func:`weighted_mean` turns them into the number that is minimised, with sample
-weights and masks. Where an example's value depends on the others of the batch, the loss
-takes a ``mask`` ``(batch,)`` itself: what is masked is nobody's partner and costs 0.
-
-*Precision*: float32 or wider, whatever comes in; from log-softmax, so that logits of plus
-or minus ten thousand give finite values and gradients. The teacher's signals are
-differentiable too: pass ``keras.ops.stop_gradient`` of them where the teacher also trains.
-
-*Errors*: ``ValueError`` for shapes that do not fit, fewer classes, features or examples than
-the formula needs, and numbers out of range (of a tensor or Variable the value is not
-looked at).
+- *Signals* are keyword arguments, because most losses are not symmetric and must not be
+  swapped: ``labels``, ``teacher_logits``, ``student_logits``, ``teacher_features``,
+  ``student_features``. Further arguments are knobs: a number, a scalar tensor, or a
+  ``keras.Variable`` that a callback may change between steps.
+- *Notation*: z and v are the student's and the teacher's logits, N the number of classes (the
+  last axis), T the temperature, p = softmax(v / T), q = softmax(z / T); divergences are in
+  nats. Labels are integers from 0 to N - 1, another one gives nan.
+- *Shapes*: logits are ``(..., N)``, labels ``(...)``; features are ``(batch, ...)``, vectors or
+  maps with the channels last. Every loss returns one value for each example, ``(...)`` or
+  ``(batch,)``; :func:`weighted_mean` turns them into the number that is minimised, with
+  weights and masks. Where an example's value depends on the others of the batch, the loss
+  takes a ``mask`` ``(batch,)`` itself: what is masked is nobody's partner and costs 0.
+- *Precision*: float32 or wider; values and gradients are finite for logits of plus or minus
+  ten thousand. Where the teacher trains too, pass ``keras.ops.stop_gradient`` of its signals.
+- *Errors*: ``ValueError`` for shapes that do not fit, fewer classes or examples than the
+  formula needs, and numbers out of range (not of a tensor or Variable).
 """
 
 from distill_lib.losses.decoupled import decoupled_loss, decoupled_parts

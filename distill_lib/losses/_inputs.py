@@ -15,28 +15,19 @@ def as_floats(*arrays):
 
 
 def check_shape(name, array, expected, rule):
-    """Raise ``ValueError`` unless the shape equals ``expected``; ``None`` fits any size.
-
-    ``(n, 1)`` against ``(n,)`` would broadcast to an ``(n, n)`` table of losses in silence.
-    """
+    """Raise unless the shape is ``expected``, ``None`` any size: nothing shall broadcast."""
     shape = tuple(array.shape)
     sizes = zip(shape, expected, strict=False)
     if len(shape) != len(expected) or any(None not in (a, b) and a != b for a, b in sizes):
         raise ValueError(f"{name} must have {rule} {tuple(expected)}, got shape {shape}")
 
 
-def has(size, least):
-    """Whether a size, ``None`` if unknown, is large enough."""
-    return size is None or size >= least
-
-
 def as_logits(name, array, least=2):
     """One tensor ``(..., classes)``; with one class softmax would be 1 and teach nothing."""
     (array,) = as_floats(array)
     shape = tuple(array.shape)
-    if not shape or not has(shape[-1], least):
-        rule = f"{('one class', 'two classes')[least - 1]} or more on its last axis"
-        raise ValueError(f"{name} must have {rule}, got shape {shape}")
+    if not shape or (shape[-1] is not None and shape[-1] < least):
+        raise ValueError(f"{name} must have {least} or more classes last, got shape {shape}")
     return array
 
 
@@ -64,32 +55,31 @@ def at_label(labels, log_q):
     return ops.where(ops.any(is_label, axis=-1), picked, float("nan")), is_label
 
 
-def feature_pair(teacher_features, student_features, axes=None, least=0):
-    """Both features, of one type: ``least`` examples or more, ``axes`` axes if given."""
+def feature_pair(teacher_features, student_features, least=1):
+    """Both features ``(batch, ...)``, of one type."""
     pair = as_floats(teacher_features, student_features)
-    for name, shape in zip(("teacher", "student"), (tuple(x.shape) for x in pair), strict=True):
-        rule = f"have {axes} axes" if axes else "have a batch axis and a feature axis"
-        if fits := len(shape) == axes if axes else len(shape) > 1:
-            rule, fits = f"hold {least} examples or more", has(shape[0], least)
-        if not fits:
+    for name, array in zip(("teacher", "student"), pair, strict=True):
+        shape = tuple(array.shape)
+        if len(shape) < 2 or (shape[0] is not None and shape[0] < least):
+            rule = f"hold {least} or more examples, each with a feature axis"
             raise ValueError(f"{name}_features must {rule}, got shape {shape}")
     return pair
 
 
-def rows(teacher_features, student_features, mask, least=2):
+def rows(teacher, student, mask, least=2):
     """Both features as ``(batch, width)`` with zeros where masked, and ones where kept."""
-    pair = feature_pair(teacher_features, student_features, least=least)
+    pair = feature_pair(teacher, student, least)
     pair = [ops.reshape(x, (ops.shape(x)[0], -1)) for x in pair]
     check_shape("teacher_features", pair[0][:, 0], pair[1].shape[:1], "the batch size")
     return without_masked(mask, *pair)
 
 
-def without_masked(mask, teacher, student):
-    """Both ``(batch, width)`` with zeros where masked, and ones ``(batch,)`` where kept."""
-    kept = along("mask", mask, student[:, 0]) != 0
-    # Not times 0, and before all else: a masked row may hold nan.
-    pair = (ops.where(kept[:, None], x, 0.0) for x in (teacher, student))
-    return *pair, ops.cast(kept, student.dtype)
+def without_masked(mask, *arrays):
+    """The arrays ``(..., width)`` with zeros where masked, and ones ``(...)`` where kept."""
+    kept = along("mask", mask, arrays[0][..., 0]) != 0
+    # Not times 0, and before all else: what is masked may be nan, and so would be its slope.
+    arrays = [ops.where(kept[..., None], x, 0.0) for x in arrays]
+    return *arrays, ops.cast(kept, arrays[0].dtype)
 
 
 def along(name, array, values):

@@ -12,8 +12,7 @@ def divergence(log_p, log_q):
 
 def root(squared):
     """Square root with the slope 0 at 0, where it is infinite and times 0 would be nan."""
-    is_positive = squared > 0
-    return ops.where(is_positive, ops.sqrt(ops.where(is_positive, squared, 1.0)), 0.0)
+    return ops.where(squared > 0, ops.sqrt(ops.where(squared > 0, squared, 1.0)), 0.0)
 
 
 def unit(vectors, axis=-1):

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from distill_lib.losses._inputs import at_label, positive, scalar, soften
+from distill_lib.losses._inputs import at_label, scalar, soften
 from distill_lib.losses._safe import EMPTY, divergence
 
 
@@ -11,14 +11,10 @@ def decoupled_parts(*, labels, teacher_logits, student_logits, temperature=1.0):
 
     The target part compares p[label] and 1 - p[label] with the student's two numbers; the
     non-target part compares the other classes among themselves, each side renormalised. With
-    two classes there is only one other, so the non-target part is 0. Returned are the target
-    part, the non-target part (both without T^2) and p[label], each ``(...)``.
+    two classes it is 0. Returns target part, non-target part (without T^2), p[label].
     Source: Zhao et al. (2022), equation 7.
     """
-    log_p, log_q, _ = soften(teacher_logits, student_logits, temperature)
-    (target_p, others_p), (target_q, others_q) = (_split(x, labels) for x in (log_p, log_q))
-    parts = divergence(target_p, target_q), divergence(others_p, others_q)
-    return *parts, ops.exp(target_p[..., 0])
+    return _parts(labels, teacher_logits, student_logits, temperature)[:3]
 
 
 def decoupled_loss(
@@ -36,15 +32,18 @@ def decoupled_loss(
     other classes hardly counts. Here b is the same for all examples.
     Source: Zhao et al. (2022), equation 8; b = 8 and T = 4 are its usual values for CIFAR-100.
     """
-    target, non_target, _ = decoupled_parts(
-        labels=labels,
-        teacher_logits=teacher_logits,
-        student_logits=student_logits,
-        temperature=temperature,
-    )
+    target, non_target, _, factor = _parts(labels, teacher_logits, student_logits, temperature)
     target = scalar("target_weight", target_weight, target.dtype) * target
     non_target = scalar("non_target_weight", non_target_weight, target.dtype) * non_target
-    return positive("temperature", temperature, target.dtype) ** 2 * (target + non_target)
+    return factor * (target + non_target)
+
+
+def _parts(labels, teacher_logits, student_logits, temperature):
+    """The target part, the non-target part, p[label] and T^2."""
+    log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
+    (target_p, others_p), (target_q, others_q) = (_split(x, labels) for x in (log_p, log_q))
+    parts = divergence(target_p, target_q), divergence(others_p, others_q)
+    return *parts, ops.exp(target_p[..., 0]), factor
 
 
 def _split(log_p, labels):

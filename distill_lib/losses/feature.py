@@ -9,8 +9,8 @@ from distill_lib.losses._safe import root, unit
 def hint_loss(*, teacher_features, student_features):
     """The FitNets hint, 0.5 mean_k (s_k - t_k)^2 over all features k of one example.
 
-    The paper sums over k; with the mean, one loss weight serves layers of any size. Both must
-    have one shape: see :func:`distill_lib.features.with_outputs` for adapters.
+    The paper sums; with the mean, one loss weight serves layers of any size. Both have one
+    shape, see :func:`distill_lib.features.with_outputs` for adapters.
     Source: Romero et al. (2015), equation 3.
     """
     teacher, student = feature_pair(teacher_features, student_features)
@@ -22,18 +22,15 @@ def hint_loss(*, teacher_features, student_features):
 def attention_transfer_loss(*, teacher_features, student_features, power=2.0, squared=False):
     """Attention transfer, |Q_s / |Q_s| - Q_t / |Q_t||, Q = sum_c |A_c|^power over channels.
 
-    Q tells where in the image a layer is active; for a map of zeros it is 0. The paper's code
-    takes the mean over positions of the squared differences (szagoruyko/attention-transfer
-    #34), whose gradient vanishes near the goal and shrinks with the number of positions.
-
-    Args:
-        teacher_features, student_features: maps ``(batch, rows, columns, channels)`` with
-            equal rows and columns; the channels may differ.
-        power: above 0; the larger, the more only the strongest channel counts.
-        squared: the code's form instead of the paper's.
+    Q tells where in the image a layer is active; for a map of zeros it is 0. The larger the
+    power (above 0), the more only the strongest channel counts. ``squared`` is the paper's
+    code (szagoruyko/attention-transfer #34): the mean over positions of the squared
+    differences, whose gradient vanishes near the goal and shrinks with their number. Maps are
+    ``(batch, rows, columns, channels)`` with equal rows and columns.
     Source: Zagoruyko and Komodakis (2017), section 3.1.
     """
-    teacher, student = feature_pair(teacher_features, student_features, axes=4)
+    teacher, student = feature_pair(teacher_features, student_features)
+    check_shape("student_features", student, (None,) * 4, "the axes of a map")
     check_shape("teacher_features", teacher[..., 0], student.shape[:3], "the student's sizes")
     power = positive("power", power, student.dtype)
     squares = ops.square(_attention(student, power) - _attention(teacher, power))
@@ -43,15 +40,12 @@ def attention_transfer_loss(*, teacher_features, student_features, power=2.0, sq
 def variational_information_loss(*, teacher_features, student_features, least_variance=1e-5):
     """VID, 0.5 mean_k (log var_k + (t_k - mean_k)^2 / var_k): -log of a Gaussian q(t | s).
 
-    For each feature, the two layers' mutual information is at least the teacher's entropy
-    minus 0.5 log(2 pi) minus the expected loss, and exactly that where q is the truth. Unlike
-    a hint it can give up what the student cannot know: the variance grows. May be negative.
-
-    Args:
-        teacher_features: ``(batch, ..., channels)``.
-        student_features: ``(batch, ..., 2 * channels)``: the means, then r with the variance
-            softplus(r) + ``least_variance`` (above 0); a dense adapter of twice the width
-            gives both. (The paper has one r a channel, whatever the input: a bias alone.)
+    Per feature, the layers' mutual information is at least the teacher's entropy minus
+    0.5 log(2 pi) minus the expected loss, and exactly that where q is the truth. Where the
+    student cannot know, the variance grows. May be negative.
+    The teacher's features are ``(batch, ..., channels)``, the student's ``(batch, ...,
+    2 * channels)``: the means, then r with the variance softplus(r) + ``least_variance`` (above
+    0); a dense adapter gives both. (The paper has one r a channel, whatever the input.)
     Source: Ahn et al. (2019), section 2; 1e-5 as in RepDistiller's VID.
     """
     teacher, student = feature_pair(teacher_features, student_features)

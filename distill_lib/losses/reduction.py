@@ -9,13 +9,9 @@ def weighted_mean(values, sample_weight=None, mask=None):
     """Weighted mean by Keras's rule ``sum_over_batch_size``: sum(w m v) / sum(m).
 
     The weights do not enter the divisor: doubling all of them doubles the result, as in
-    ``fit``. Masked entries count nowhere, whatever they hold, ``nan`` included. A scalar, 0
-    where nothing counts.
-
-    Args:
-        values: losses of any shape, for example ``(batch,)`` or ``(batch, steps)``.
-        sample_weight, mask: numbers, and booleans (true counts), of that shape or of its
-            leading axes: ``(batch,)`` weighs whole sequences.
+    ``fit``. Masked entries count nowhere, whatever they hold, ``nan`` included. The values
+    have any shape, weights and mask (true counts) that one or its leading axes: ``(batch,)``
+    weighs whole sequences. A scalar, 0 where nothing counts.
     """
     (values,) = as_floats(values)
     kept = along("mask", mask, values) != 0

@@ -1,9 +1,8 @@
 """Relation knowledge: the shape that the examples of a batch make, whatever the widths.
 
-Features are ``(batch, ...)`` with two examples or more, three for angles; further axes are
-flattened. ``mask`` is ``(batch,)``, true counts. Losses of distances and angles stay as they
-are when one network's features are shifted, rotated, reflected or scaled; those of products
-and cosines of features also, except for the shift.
+Features are ``(batch, ...)``, flattened; ``mask`` is ``(batch,)``, true counts. Losses of
+distances and angles stay as they are when one network's features are shifted, rotated,
+reflected or scaled; those of products and cosines also, except for the shift.
 """
 
 from keras import ops
@@ -17,8 +16,7 @@ def distance_relation_loss(*, teacher_features, student_features, mask=None):
 
     psi_ij = |f_i - f_j| / (mean distance over i != j), for each network; Huber(x) is x^2 / 2
     for |x| <= 1 and |x| - 1/2 beyond. The paper sums over pairs; its code averages over all
-    batch^2 entries, the zero diagonal included: (batch - 1) / batch of this mean. The
-    differences take batch^2 x width numbers of memory.
+    batch^2 entries, the zero diagonal included: (batch - 1) / batch of this mean.
     Source: Park et al. (2019), section 3.2.1.
     """
     teacher, student, kept = rows(teacher_features, student_features, mask)
@@ -30,10 +28,9 @@ def distance_relation_loss(*, teacher_features, student_features, mask=None):
 def angle_relation_loss(*, teacher_features, student_features, mask=None):
     """RKD-A: mean over i != k of Huber(cos^S_ijk - cos^T_ijk), for each example j.
 
-    cos_ijk is the cosine of the angle at j between i and k, all three different; it counts
-    as 0 where an example equals j. The paper sums over triplets; its code averages over all
-    batch^3 entries: (batch - 1)(batch - 2) / batch^2 of this mean. The directions take
-    batch^2 x width numbers of memory, the cosines batch^3.
+    cos_ijk is the cosine of the angle at j between i and k, all three different (0 where a
+    row equals row j); it takes batch^3 numbers of memory. The paper sums over triplets; its
+    code averages over all batch^3 entries: (batch - 1)(batch - 2) / batch^2 of this mean.
     Source: Park et al. (2019), section 3.2.2.
     """
     teacher, student, kept = rows(teacher_features, student_features, mask, least=3)
@@ -60,8 +57,7 @@ def probabilistic_transfer_loss(*, teacher_features, student_features, mask=None
     """PKT, KL(P_i || Q_i) for each example i, over its neighbours j != i.
 
     P_ij is the teacher's (1 + cosine_ij) / 2, divided by the row's sum; Q_ij the student's.
-    The paper sums over i. Its code also counts each example as its own neighbour, and
-    divides the sum by batch^2, so that a larger batch weighs less.
+    The paper sums over i; its code also counts j = i, and divides the sum by batch^2.
     Source: Passalis and Tefas (2018), section 3.
     """
     teacher, student, kept = rows(teacher_features, student_features, mask)
@@ -74,10 +70,9 @@ def probabilistic_transfer_loss(*, teacher_features, student_features, mask=None
 def contrastive_loss(*, teacher_features, student_features, temperature=0.1, mask=None):
     """In-batch InfoNCE, -log softmax_j(cos(s_i, t_j) / T)[i] for each i, of equal widths.
 
-    log(batch) minus its expected mean is at most the two layers' mutual information. This is
-    the in-batch form of contrastive distillation; CRD itself draws thousands of negatives
-    from a memory of the whole data set and trains a critic on them. At equality it is not
-    0: the other examples still resemble this one. It changes when one network alone rotates.
+    log(batch) minus its expected mean is at most the two layers' mutual information. CRD
+    itself draws thousands of negatives from a memory of the data set and trains a critic on
+    them. At equality it is not 0: others still resemble this one. It sees one-sided rotations.
     Source: van den Oord et al. (2018), equation 4; Tian et al. (2020) for distillation.
     """
     teacher, student, kept = rows(teacher_features, student_features, mask)
@@ -119,5 +114,4 @@ def _neighbour_probabilities(features, pairs):
     cosines = ops.matmul(unit(features), ops.transpose(unit(features)))
     # Opposite directions have similarity 0, whose logarithm is not finite.
     similarities = pairs * ops.maximum(0.5 * (1 + cosines), 1e-6)
-    total = ops.sum(similarities, axis=1, keepdims=True)
-    return similarities / ops.where(total > 0, total, 1.0)
+    return similarities / ops.maximum(ops.sum(similarities, axis=1, keepdims=True), 1e-6)

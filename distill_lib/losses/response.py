@@ -12,10 +12,7 @@ from distill_lib.losses._safe import divergence
 
 
 def soft_targets(logits, temperature=1.0):
-    """softmax(logits / T): one-hot towards T = 0, uniform towards infinity.
-
-    Source: Hinton, Vinyals and Dean (2015), equation 1.
-    """
+    """softmax(logits / T): one-hot towards T = 0, then uniform (Hinton et al., 2015, eq. 1)."""
     logits = as_logits("logits", logits)
     return ops.softmax(logits / positive("temperature", temperature, logits.dtype), axis=-1)
 
@@ -43,9 +40,8 @@ def soft_target_loss(*, teacher_logits, student_logits, temperature=1.0):
 
     Its gradient with respect to z is T (q - p). T^2 keeps that gradient's size comparable
     over temperatures; for T towards infinity it tends to the difference of the centred
-    logits divided by N, and the loss to half its square summed over classes, times N. In
-    float32 the value (not the gradient) loses digits beyond T of about 100, because T^2 then
-    multiplies the rounding of a very small divergence.
+    logits divided by N, and the loss to half its square summed over classes, times N. From T
+    of about 100 on, T^2 magnifies the rounding of a float32 value (not of the gradient).
     Source: Hinton, Vinyals and Dean (2015), section 2.
     """
     log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
@@ -53,10 +49,7 @@ def soft_target_loss(*, teacher_logits, student_logits, temperature=1.0):
 
 
 def mixed_loss(*, labels, teacher_logits, student_logits, temperature=1.0, soft_weight=0.5):
-    """Labels and teacher, (1 - a) hard_label_loss + a soft_target_loss, a in [0, 1].
-
-    The temperature is the soft part's alone. Source: as :func:`soft_target_loss`.
-    """
+    """(1 - a) hard_label_loss + a soft_target_loss, a in [0, 1]; T is the soft part's alone."""
     hard = hard_label_loss(labels=labels, student_logits=student_logits)
     soft = soft_target_loss(
         teacher_logits=teacher_logits, student_logits=student_logits, temperature=temperature
@@ -66,19 +59,13 @@ def mixed_loss(*, labels, teacher_logits, student_logits, temperature=1.0, soft_
 
 
 def logit_matching_loss(*, teacher_logits, student_logits):
-    """Regression on the logits, 0.5 sum_i (z_i - v_i)^2; a single output will do.
-
-    Source: Ba and Caruana (2014), equation 1.
-    """
+    """0.5 sum_i (z_i - v_i)^2, of one class or more (Ba and Caruana, 2014, eq. 1)."""
     teacher, student = logit_pair(teacher_logits, student_logits, least=1)
     return 0.5 * ops.sum(ops.square(student - teacher), axis=-1)
 
 
 def reverse_kl_loss(*, teacher_logits, student_logits, temperature=1.0):
-    """The other direction, T^2 KL(q || p) = T^2 sum_i q_i (log q_i - log p_i).
-
-    Source: Gu et al. (2024), section 2.1.
-    """
+    """T^2 KL(q || p) = T^2 sum_i q_i (log q_i - log p_i) (Gu et al., 2024, sec. 2.1)."""
     log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
     return factor * divergence(log_q, log_p)
 
@@ -86,9 +73,8 @@ def reverse_kl_loss(*, teacher_logits, student_logits, temperature=1.0):
 def jensen_shannon_loss(*, teacher_logits, student_logits, beta=0.5, temperature=1.0):
     """T^2 (b KL(p || m) + (1 - b) KL(q || m)), m = b p + (1 - b) q, b strictly in (0, 1).
 
-    It is bounded, for b = 1/2 by T^2 log 2. It vanishes at both ends: divided by b it tends to
-    KL(p || q) for b towards 0, divided by 1 - b to KL(q || p) for b towards 1. A learning rate
-    that suits one b therefore does not suit another.
+    Bounded, for b = 1/2 by T^2 log 2. It vanishes at both ends, as b KL(p || q) towards 0 and
+    (1 - b) KL(q || p) towards 1: a learning rate that suits one b does not suit another.
     Source: Agarwal et al. (2024), equation 1.
     """
     log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)

@@ -1,16 +1,15 @@
 """Sequences: the shift by one, sums over tokens, and what the student itself has written.
 
-Token losses are those of :mod:`~distill_lib.losses.response` on logits ``(batch, steps,
-vocabulary)``. Two chain rules make sequence losses of them: KL(p || q) of whole sequences is
-the expected sum of the tokens' KL(p_t || q_t) over prefixes that the *teacher* writes,
-KL(q || p) that of KL(q_t || p_t) over prefixes that the *student* writes. Tokens are integers
-``(batch, steps)``; a mask of that shape, or ``(batch,)``, is true where a token counts, and
-what stands elsewhere, nan included, changes nothing. Sequences give ``(batch,)``.
+Tokens are integers ``(batch, steps)``, their losses those of
+:mod:`~distill_lib.losses.response`. Two chain rules make losses of sequences, ``(batch,)``, of
+them: KL(p || q) is the expected sum of KL(p_t || q_t) over prefixes that the *teacher* writes,
+KL(q || p) that of KL(q_t || p_t) over prefixes that the *student* writes. What a mask of
+tokens, or ``(batch,)`` of sequences, leaves out changes nothing, be it nan.
 """
 
 from keras import ops
 
-from distill_lib.losses._inputs import along, as_floats, check_shape, logit_pair
+from distill_lib.losses._inputs import along, as_floats, check_shape, logit_pair, without_masked
 from distill_lib.losses.response import hard_label_loss
 
 
@@ -41,10 +40,9 @@ def sequence_log_probability(*, tokens, logits, mask=None):
 def policy_gradient_loss(*, tokens, teacher_logits, student_logits, mask=None):
     """A surrogate with the expected gradient of KL(q || p), for tokens that the student drew.
 
-    sum_t c_t log q_t[token_t], with c_t = sum_{u >= t} (log q_u[token_u] - log p_u[token_u])
-    held fixed: the cost from t on, for earlier tokens are no fault of this one. The value
-    itself means nothing; watch :func:`~distill_lib.losses.reverse_kl_loss` instead. Tokens
-    and logits are aligned, as :func:`next_token_pairs` returns them.
+    sum_t c_t log q_t[token_t], aligned, with c_t = sum_{u >= t} (log q_u[token_u] -
+    log p_u[token_u]) held fixed: the cost from t on, for earlier tokens are no fault of this
+    one. The value means nothing; watch :func:`~distill_lib.losses.reverse_kl_loss` instead.
     Source: Gu et al. (2024), section 2.2, without its variance reductions.
     """
     teacher, student = logit_pair(teacher_logits, student_logits)
@@ -63,7 +61,5 @@ def _log_probabilities(name, tokens, logits, mask):
     """log softmax(logits)[token] ``(batch, steps)``, 0 where masked."""
     tokens, (logits,) = ops.convert_to_tensor(tokens), as_floats(logits)
     _check_tokens(name, tokens, logits)
-    kept = along("mask", mask, logits[..., 0]) != 0
-    # Before the softmax as well: its gradient for nan is nan, even if multiplied by 0.
-    logits = ops.where(kept[..., None], logits, 0.0)
-    return ops.where(kept, -hard_label_loss(labels=tokens, student_logits=logits), 0.0)
+    logits, kept = without_masked(mask, logits)
+    return ops.where(kept > 0, -hard_label_loss(labels=tokens, student_logits=logits), 0.0)

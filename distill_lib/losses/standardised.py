@@ -1,7 +1,7 @@
 """Losses that do not ask for the teacher's very numbers: up to scale, up to correlation.
 
-What is constant has neither scale nor correlation, and no gradient here: a student must not
-start with equal logits. Constant counts what differs by less than a millionth of its size.
+What differs by less than a millionth of its size counts as constant. It has neither, and no
+gradient here: a student must not start with equal logits.
 """
 
 from keras import ops
@@ -13,8 +13,8 @@ from distill_lib.losses._safe import divergence, unit
 def standardised_target_loss(*, teacher_logits, student_logits, temperature=2.0):
     """T^2 KL(p || q) of logits brought to mean 0 and deviation 1 over the classes.
 
-    So the student may have logits of another offset and another scale above 0. Population
-    deviation; the authors' code has N - 1 in it, which softens by root(N / (N - 1)) more.
+    So offset and scale (above 0) are free. The deviation is the population's; that of the
+    authors' code has N - 1 in it, which softens by root(N / (N - 1)) more.
     Source: Sun et al. (2024), section 4.
     """
     pair = logit_pair(teacher_logits, student_logits)
@@ -35,11 +35,10 @@ def correlation_loss(
     """DIST, b (1 - correlation over the classes) + w (1 - correlation over the batch).
 
     The first is of p and q of one example, the second of two columns p_c and q_c, averaged
-    over classes c. 1 - correlation is half the squared distance of centred unit vectors, so
-    each example is charged its own part of the second, and the mean over examples is the
-    paper's loss. A constant row or column costs 0 against another, else 1/2 (the paper: 1).
-    The authors' code multiplies by T^2, which a correlation does not need.
-    Logits are ``(batch, classes)``; b and w any numbers.
+    over classes c: half the squared distance of centred unit vectors, so that each example is
+    charged its own part, and the mean over examples is the paper's loss. A constant row or
+    column costs 0 against another, else 1/2 (the paper: 1). The authors' code has a factor
+    T^2, which a correlation does not need. Logits are ``(batch, classes)``.
     Source: Huang et al. (2022), section 3.
     """
     pair = logit_pair(teacher_logits, student_logits)
@@ -61,9 +60,8 @@ def _fill(rows, kept, count):
 
 def _direction(values, axis):
     """Centred and of length 1 along the axis; 0 with slope 0 where constant."""
-    low, high = (
-        ops.stop_gradient(f(values, axis=axis, keepdims=True)) for f in (ops.min, ops.max)
-    )
+    fixed = ops.stop_gradient(values)
+    low, high = (f(fixed, axis=axis, keepdims=True) for f in (ops.min, ops.max))
     varies = high - low > 1e-6 * ops.maximum(ops.abs(low), ops.abs(high))
     # From 0 to 1 first, or squares of what is small underflow.
     values = ops.where(varies, (values - low) / ops.where(varies, high - low, 1.0), 0.0)

@@ -189,7 +189,8 @@ def check_knob(loss, teacher, student, name, good, bad, rule, **knobs):
 
 def check_logits(loss, teacher, student, **knobs):
     """A single class, or another number of classes or rows, is refused by name."""
-    with pytest.raises(ValueError, match=r"^student_logits must have two classes .* \(\d, 1\)"):
+    rule = r"^student_logits must have 2 or more classes last, got shape \(\d, 1\)"
+    with pytest.raises(ValueError, match=rule):
         call(loss, teacher[:, :1], student[:, :1], **knobs)
     if "teacher_logits" in inspect.signature(loss).parameters:
         for wrong in (teacher[:, 1:], teacher[:1]):
@@ -198,16 +199,51 @@ def check_logits(loss, teacher, student, **knobs):
                 call(loss, wrong, student, **knobs)
 
 
+def check_constant(loss, teacher, student, **knobs):
+    """A constant added to all logits of an example changes nothing."""
+    expected = call(loss, teacher, student, **knobs)
+    shifts = np.arange(1.0, len(student) + 1)[:, None]
+    found = call(loss, teacher + 7, student - shifts, **knobs)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def check_axes(loss, teacher, student, **knobs):
+    """Every leading axis is an example."""
+    knobs = of_rows(slice(0, 4), knobs)
+    expected = call(loss, teacher[:4], student[:4], **knobs)
+    by_two = {name: x.reshape(2, 2) if name == "labels" else x for name, x in knobs.items()}
+    pair = (x[:4].reshape(2, 2, -1) for x in (teacher, student))
+    np.testing.assert_allclose(
+        call(loss, *pair, **by_two), np.reshape(expected, (2, 2)), rtol=1e-12
+    )
+
+
+def check_label(loss, teacher, student, **knobs):
+    """A label outside the classes gives nan for that example only, and no nan gradient."""
+    if "labels" in knobs:
+        labels = np.append([-1, teacher.shape[1]], np.zeros(len(student) - 2, int))
+        knobs = {**knobs, "labels": labels}
+        found = call(loss, teacher, student, **knobs)
+        np.testing.assert_array_equal(np.isnan(found), np.arange(len(student)) < 2)
+        slope = gradient_of(lambda s: call(loss, teacher, s, **knobs), student)
+        assert np.isfinite(slope).all()
+
+
+EACH = [check_gradients, check_order, check_programs, check_precision]  # of any loss
+IN_BATCH = [*EACH, check_mask]  # of one that compares the examples of a batch
+RESPONSE = [*EACH, check_alone, check_axes, check_logits, check_constant, check_label]
+
+
 def check_rows(loss, teacher, student, least=2):
     """Too few examples, unequal batches and a missing feature axis are refused by name."""
     assert call(loss, teacher[:least], student[:least]).shape == (least,)
     for t, s, name in ((least - 1, None, "teacher"), (None, 0, "student")):
-        rule = rf"^{name}_features must hold {least} examples or more, got shape \({t or s}, "
+        rule = rf"^{name}_features must hold {least} or more .* got shape \({t or s}, "
         with pytest.raises(ValueError, match=rule):
             call(loss, teacher[:t], student[:s])
     with pytest.raises(ValueError, match=r"^teacher_features .* size \(6,\), got shape \(5,\)"):
         call(loss, teacher[:5], student)
-    rule = r"_features must have a batch axis and a feature axis, got shape \(6,\)"
+    rule = r"_features must .* examples, each with a feature axis, got shape \(6,\)"
     with pytest.raises(ValueError, match="^student" + rule):
         call(loss, teacher, student[:, 0])
     with pytest.raises(ValueError, match="^teacher" + rule):

@@ -5,13 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_checks import (
+    IN_BATCH,
     call,
     check_equality,
-    check_gradients,
-    check_mask,
-    check_order,
-    check_precision,
-    check_programs,
     check_rows,
     few,
     gradient_of,
@@ -80,9 +76,7 @@ def test_equals_a_loop(loss, by_loop):
 
 
 @pytest.mark.parametrize("loss", [distance_relation_loss, angle_relation_loss])
-@pytest.mark.parametrize(
-    "check", [check_gradients, check_order, check_programs, check_mask, check_precision]
-)
+@pytest.mark.parametrize("check", IN_BATCH)
 def test_what_every_batch_loss_keeps(check, loss):
     check(loss, TEACHER, STUDENT)
 

@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_checks import (
+    IN_BATCH,
     call,
-    check_gradients,
     check_knob,
-    check_mask,
-    check_order,
-    check_precision,
-    check_programs,
     check_rows,
     few,
 )
@@ -24,9 +20,7 @@ TEACHER, STUDENT = np.random.default_rng(0).normal(size=(2, 6, 4))
 KNOBS = {"temperature": 0.5}
 
 
-@pytest.mark.parametrize(
-    "check", [check_gradients, check_order, check_programs, check_mask, check_precision]
-)
+@pytest.mark.parametrize("check", IN_BATCH)
 @pytest.mark.parametrize("knobs", [{}, KNOBS])
 def test_what_every_batch_loss_keeps(check, knobs):
     check(contrastive_loss, TEACHER, STUDENT, **knobs)

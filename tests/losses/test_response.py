@@ -9,21 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from loss_checks import (
+    EACH,
+    RESPONSE,
     call,
     check_alone,
+    check_axes,
     check_equality,
-    check_gradients,
     check_knob,
-    check_logits,
-    check_order,
-    check_precision,
-    check_programs,
     few,
     gradient_of,
 )
 
 from distill_lib.losses import (
-    decoupled_loss,
     hard_label_loss,
     jensen_shannon_loss,
     logit_matching_loss,
@@ -33,7 +30,6 @@ from distill_lib.losses import (
     smoothed_label_loss,
     soft_target_loss,
     soft_targets,
-    standardised_target_loss,
 )
 
 TEACHER = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, 0.5]])
@@ -49,45 +45,31 @@ DIVERGENCES = [
     (reverse_kl_loss, {"temperature": 2.5}),
     (jensen_shannon_loss, {"temperature": 2.5, "beta": 0.3}),
     (skew_kl_loss, {"temperature": 2.5, "skew": 0.3}),
-    (decoupled_loss, {"temperature": 2.5, "target_weight": 2.0} | WITH_LABELS),
-    (standardised_target_loss, {"temperature": 1.5}),
-    (logit_matching_loss, {}),
 ]
-OTHERS = [
+ALL = [
+    *DIVERGENCES,
     (hard_label_loss, WITH_LABELS),
     (smoothed_label_loss, {"smoothing": 0.3} | WITH_LABELS),
     (mixed_loss, {"temperature": 2.5, "soft_weight": 0.3} | WITH_LABELS),
 ]
-ALL = DIVERGENCES + OTHERS
-CHECKS = [check_gradients, check_order, check_alone, check_programs, check_precision]
 
 
 @pytest.mark.parametrize(("loss", "knobs"), ALL)
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", RESPONSE)
 def test_what_every_response_loss_keeps(check, loss, knobs):
     check(loss, *MANY, **knobs)
 
 
-@pytest.mark.parametrize(("loss", "knobs"), ALL)
-def test_every_leading_axis_is_an_example(loss, knobs):
-    knobs = {name: np.array(x)[:4] if name == "labels" else x for name, x in knobs.items()}
-    expected = call(loss, *MANY[:, :4], **knobs)
-    by_two = {name: x.reshape(2, 2) if name == "labels" else x for name, x in knobs.items()}
-    found = call(loss, *MANY[:, :4].reshape(2, 2, 2, 4), **by_two)
-    np.testing.assert_allclose(found, np.reshape(expected, (2, 2)), rtol=1e-12)
+@pytest.mark.parametrize("check", [*EACH, check_alone, check_axes])
+def test_logit_matching_keeps_it_but_sees_a_constant(check):
+    check(logit_matching_loss, *MANY)
+    assert np.min(call(logit_matching_loss, MANY[0], MANY[0] + 1)) > 1
 
 
-@pytest.mark.parametrize(("loss", "knobs"), DIVERGENCES)
+@pytest.mark.parametrize(("loss", "knobs"), [*DIVERGENCES, (logit_matching_loss, {})])
 def test_no_loss_at_equality_and_never_a_negative_one(loss, knobs):
     check_equality(loss, MANY[0], **knobs)
-    assert np.min(call(loss, *MANY, **knobs)) > 1e-4
-
-
-@pytest.mark.parametrize(("loss", "knobs"), [x for x in ALL if x[0] is not logit_matching_loss])
-def test_a_constant_added_to_all_logits_changes_nothing(loss, knobs):
-    expected = call(loss, *MANY, **knobs)
-    found = call(loss, MANY[0] + 7, MANY[1] - [[1], [2], [3], [4], [5]], **knobs)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.min(call(loss, *MANY, **knobs)) > 0.01
 
 
 BAD = {
@@ -96,16 +78,12 @@ BAD = {
     "smoothing": ((-0.1, 1.1, float("nan")), r"lie in \[0, 1\]"),
     "beta": ((0, 1, -0.1, 1.1, float("nan")), "lie strictly between 0 and 1"),
     "skew": ((0, 1, -0.1, 1.1, float("nan")), "lie strictly between 0 and 1"),
-    "target_weight": ((float("nan"), float("inf")), "be finite"),
-    "non_target_weight": ((float("nan"), float("inf")), "be finite"),
 }
 
 
 @pytest.mark.parametrize(("loss", "knobs"), ALL)
-def test_knobs_and_shapes(loss, knobs):
+def test_knobs(loss, knobs):
     labels = {name: x for name, x in knobs.items() if name == "labels"}
-    if loss is not logit_matching_loss:  # a single output will do there
-        check_logits(loss, *MANY, **labels)
     for name in knobs.keys() - labels.keys():
         check_knob(loss, *MANY, name, knobs[name], *BAD[name], **labels)
 
@@ -237,27 +215,19 @@ def test_soft_targets_are_of_float32_or_wider():
     assert keras.backend.standardize_dtype(mixed.dtype) == "float64"
 
 
-def test_a_label_outside_the_classes_gives_nan_for_that_example_only():
-    for loss, knobs in ((decoupled_loss, {}), *OTHERS):
-        knobs = {**knobs, "labels": [-1, 1, 4, 3, 0]}
-        found = call(loss, *MANY, **knobs)
-        np.testing.assert_array_equal(np.isnan(found), [True, False, True, False, False])
-        slope = gradient_of(lambda s, f=loss, k=knobs: call(f, MANY[0], s, **k), MANY[1])
-        assert np.isfinite(slope).all()
-
-
 def test_shapes_must_fit():
     for labels in (LABELS[:, None], LABELS[:1], 0):
         rule = r"^labels must have the shape of the examples \(2,\), got shape"
         with pytest.raises(ValueError, match=rule):
             hard_label_loss(labels=labels, student_logits=STUDENT)
-    with pytest.raises(ValueError, match=r"^logits must have two classes or more .* \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"^logits must have 2 or more classes .* \(2, 1\)"):
         soft_targets(TEACHER[:, :1])
     with pytest.raises(ValueError, match=r"^temperature must be .* got 0$"):
         soft_targets(TEACHER, 0)
-    with pytest.raises(ValueError, match=r"^student_logits must have one class .* shape \(\)"):
-        logit_matching_loss(teacher_logits=1.0, student_logits=1.0)
     with pytest.raises(ValueError, match=r"^teacher_logits must have the shape .* \(1, 3\)"):
         logit_matching_loss(teacher_logits=TEACHER[:1], student_logits=STUDENT)
-    with pytest.raises(ValueError, match=r"^student_logits must have one class .* \(2, 0\)"):
+    rule = "^student_logits must have 1 or more classes last, got shape "
+    with pytest.raises(ValueError, match=rule + r"\(\)"):
+        logit_matching_loss(teacher_logits=1.0, student_logits=1.0)
+    with pytest.raises(ValueError, match=rule + r"\(2, 0\)"):
         call(logit_matching_loss, TEACHER[:, :0], STUDENT[:, :0])

@@ -1,10 +1,11 @@
 """Decoupled distillation: its split of the divergence, hand values, and its edges."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from loss_checks import call, few, gradient_of
+from loss_checks import RESPONSE, call, check_equality, check_knob, few, gradient_of
 
 from distill_lib.losses import (
     decoupled_loss,
@@ -14,10 +15,30 @@ from distill_lib.losses import (
 )
 
 LABELS = [0, 3, 1]
+WEIGHTS = ("target_weight", "non_target_weight")
 PAIRS = hnp.arrays("float64", (2, 3, 4), elements=st.floats(-10, 10))
 TEACHER, STUDENT = np.log([[0.5, 0.3, 0.2]]), np.log([[0.2, 0.3, 0.5]])
 TARGET = 0.5 * np.log(0.5 / 0.2) + 0.5 * np.log(0.5 / 0.8)
 NON_TARGET = 0.6 * np.log(0.6 / 0.375) + 0.4 * np.log(0.4 / 0.625)
+
+MANY = np.random.default_rng(0).normal(0, 2, (2, 5, 4))  # teacher and student
+KNOBS = {"labels": [0, 3, 1, 2, 3], "temperature": 2.5, "target_weight": 2.0}
+
+
+@pytest.mark.parametrize("check", RESPONSE)
+def test_what_every_response_loss_keeps(check):
+    check(decoupled_loss, *MANY, **KNOBS)
+
+
+def test_no_loss_at_equality():
+    check_equality(decoupled_loss, MANY[0], **KNOBS)
+
+
+def test_knobs():
+    bad = {name: ((float("nan"), float("inf")), "be finite") for name in WEIGHTS}
+    bad["temperature"] = (0, -1.0), "be a finite number above 0"
+    for name, rule in bad.items():
+        check_knob(decoupled_loss, *MANY, name, 2.5, *rule, labels=KNOBS["labels"])
 
 
 def test_by_hand():

@@ -5,15 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_checks import (
+    IN_BATCH,
+    RESPONSE,
     call,
     check_equality,
-    check_gradients,
     check_knob,
     check_logits,
-    check_mask,
-    check_order,
-    check_precision,
-    check_programs,
     few,
     gradient_of,
 )
@@ -25,11 +22,14 @@ KNOBS = {"temperature": 2.5, "between_weight": 0.7, "within_weight": 1.8}
 
 
 @pytest.mark.parametrize("knobs", [{}, KNOBS])
-@pytest.mark.parametrize(
-    "check", [check_gradients, check_order, check_programs, check_mask, check_precision]
-)
+@pytest.mark.parametrize("check", IN_BATCH)
 def test_what_every_batch_loss_keeps(check, knobs):
     check(correlation_loss, TEACHER, STUDENT, **knobs)
+
+
+@pytest.mark.parametrize("check", RESPONSE)
+def test_what_every_response_loss_keeps(check):
+    check(standardised_target_loss, TEACHER, STUDENT, temperature=1.5)
 
 
 def test_standardised_by_hand():
@@ -60,6 +60,10 @@ def test_standardised_knows_no_scale_and_no_offset(scale, shift):
     expected = call(standardised_target_loss, TEACHER, STUDENT)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert np.min(call(standardised_target_loss, -TEACHER, TEACHER)) > 0.1
+
+
+def test_standardised_at_equality():
+    check_equality(standardised_target_loss, TEACHER)
 
 
 def test_equal_logits_have_no_scale_and_no_gradient():
@@ -144,6 +148,8 @@ def test_correlation_at_equality_and_beyond():
 
 def test_bad_input():
     check_logits(correlation_loss, TEACHER, STUDENT)
+    bad = ((0, -1.0), "be a finite number above 0")
+    check_knob(standardised_target_loss, TEACHER, STUDENT, "temperature", 1.5, *bad)
     for name, good in KNOBS.items():
         bad = (0, -1.0) if name == "temperature" else (float("nan"), float("-inf"))
         rule = "be a finite number above 0" if name == "temperature" else "be finite"
