@@ -38,20 +38,16 @@ def with_outputs(model, layers, adapters=None):
 
 
 def projector(student_features_shape, teacher_channels, size=None):
-    """A linear map from the student's channels to the teacher's, for a hint.
+    """A linear map from the student's channels to ``teacher_channels``, for a hint.
 
     Args:
         student_features_shape: with the batch axis: ``(batch, channels)``, ``(batch, steps,
             channels)`` or ``(batch, rows, columns, channels)``.
-        teacher_channels: channels of the teacher's layer.
         size: ``(rows, columns)`` of the teacher's map, reached by averaging whole blocks if
             that is possible, else by resizing (bilinear); ``None`` keeps the student's.
 
     Returns:
         a keras layer ``"projector"``: ``Dense``, or for maps a 1 x 1 ``Conv2D``.
-
-    Raises:
-        ValueError: another number of axes, or ``size`` without a map.
     """
     shape = tuple(student_features_shape)
     if len(shape) not in ((2, 3, 4) if size is None else (4,)):
@@ -87,8 +83,8 @@ def forward_pass(model, layers):
         answers, found = answers if paths else (answers, {})
         outputs = outputs_by_name(model, answers)
         for layer in layers - paths - outputs.keys():
-            keys = sorted(outputs)
-            raise ValueError(f"layer must be a key of {model.name}, {keys}, got {layer!r}")
+            known = f"{model.name}, {sorted(outputs)}"
+            raise ValueError(f"layer must be a key of {known}, got {layer!r}")
         answer = outputs.get("features", outputs.get("logits"))
         return outputs, {None: answer, **outputs, **found}
 

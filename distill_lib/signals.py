@@ -87,10 +87,8 @@ def joined(signals):
 def as_dataset(x, signals, *, batch_size=128, seed=None, augment=None):
     """A ``tf.data.Dataset`` of ``(x, {name: dense rows})`` for ``fit``.
 
-    Args:
-        x: array ``(n, ...)``; ``signals``: by name, n rows each.
-        seed: of the order, a new one each epoch; ``None`` keeps the order.
-        augment: a function of a batch of inputs. Stored signals do not see what it does.
+    ``seed`` is that of the order, a new one each epoch; ``None`` keeps the order. ``augment``
+    is a function of a batch of inputs; stored signals do not see what it does.
     """
     signals = {name: joined([signal]) for name, signal in signals.items()}
     inputs, numbers = tf.constant(x), tf.data.Dataset.range(len(x))
@@ -102,7 +100,8 @@ def as_dataset(x, signals, *, batch_size=128, seed=None, augment=None):
         given = {name: take(signal, rows) for name, signal in signals.items()}
         return views if augment is None else augment(views), given
 
-    return numbers.batch(batch_size).map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # One batch after the other: an augmentation draws its random numbers in order.
+    return numbers.batch(batch_size).map(batch).prefetch(tf.data.AUTOTUNE)
 
 
 def parts(signal):

@@ -10,6 +10,7 @@ import json
 import os
 import zipfile
 import zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,23 +19,17 @@ import numpy as np
 
 from distill_lib import data
 from distill_lib.features import with_outputs
-from distill_lib.signals import Signal, dense, dense_rows, parts, sampled_rows, take, top_k_rows
-
-FORMS = {form.__name__: form for form in (dense_rows, top_k_rows, sampled_rows)}
+from distill_lib.signals import Signal, dense
 
 
 class Signals(NamedTuple):
-    """What a teacher says about a set of inputs, row by row.
-
-    ``logits``: a signal ``(n, classes)``; ``features``: ``(n, ...)`` of the layer
-    ``layer_name``, or ``None`` for both; ``teacher_sha256``, ``data_sha256``: where from.
+    """What a teacher says about inputs, row by row: ``logits``, a signal ``(n, classes)``;
+    ``features`` ``(n, ...)`` of one layer, or ``None``; ``about``, where both come from.
     """
 
     logits: np.ndarray | Signal
     features: np.ndarray | None
-    teacher_sha256: str
-    data_sha256: str
-    layer_name: str | None = None
+    about: dict
 
 
 def compute_signals(teacher, x, *, layer_name=None, batch_size=256, store=dense):
@@ -45,8 +40,8 @@ def compute_signals(teacher, x, *, layer_name=None, batch_size=256, store=dense)
         x: array ``(n, ...)`` of inputs, in the order in which they will be used.
         layer_name: a layer (or path) whose output is stored as features, or ``None``.
         batch_size: inputs a forward pass.
-        store: function of the logits: :func:`dense`, ``partial(top_k, k=3)``,
-            ``partial(sample, draws=32)``; features are dense.
+        store: function of the logits: :func:`~distill_lib.signals.dense`,
+            ``partial(top_k, k=3)``, ``partial(sample, draws=32)``. Features are dense.
 
     Raises:
         ValueError: no such layer, or whatever ``store`` refuses.
@@ -54,84 +49,43 @@ def compute_signals(teacher, x, *, layer_name=None, batch_size=256, store=dense)
     layers = {} if layer_name is None else {"features": layer_name}
     answers = with_outputs(teacher, layers).predict(x, batch_size=batch_size, verbose=0)
     features = dense(answers["features"]) if layers else None
-    return Signals(store(answers["logits"]), features, *_checksums(teacher, x), layer_name)
+    return Signals(store(answers["logits"]), features, _about(teacher, x, layer_name, store))
 
 
-def save_signals(path, signals):
-    """Write signals to ``path`` (an ``.npz`` file), complete or not at all.
+def cached_signals(path, *, teacher, x, layer_name=None, batch_size=256, store=dense):
+    """Read the signals at ``path``; if there is no such file, compute and write them.
+
+    The other arguments are those of :func:`compute_signals`. The file is written completely
+    or not at all, and never overwritten.
 
     Raises:
-        ValueError: ``path`` does not end in ``.npz``, or live signals.
-        FileNotFoundError: its folder does not exist.
+        ValueError: ``path`` is no ``.npz`` in an existing folder, holds anything else, or the
+            signals of another teacher, data, layer or store; says which of them changed.
     """
     path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"path must end in .npz, got {path}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path must lie in an existing folder, got {path}")
-    held = {name: value for name, value in signals._asdict().items() if value is not None}
-    arrays, decode = parts(held.pop("logits"))
-    if getattr(decode.func, "__name__", None) not in FORMS:
-        raise ValueError(f"signals must be stored ones, got a live teacher {decode.func}")
-    held |= {f"logits{number}": array for number, array in enumerate(arrays)}
-    held["form"] = json.dumps([decode.func.__name__, decode.keywords])
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with open(unfinished, "wb") as file:  # a name would get another .npz appended
-            np.savez_compressed(file, **held)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def load_signals(path, *, teacher, x):
-    """Read :class:`Signals` and check that they are this teacher's answers to these inputs.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, or a stale one; says which of the two changed.
-    """
-    signals = _read(Path(path))
-    now = dict(zip(("teacher", "data"), _checksums(teacher, x), strict=True))
-    then = {"teacher": signals.teacher_sha256, "data": signals.data_sha256}
-    if changed := [name for name in now if now[name] != then[name]]:
+    if path.suffix != ".npz" or not path.parent.is_dir():
+        raise ValueError(f"path must be an .npz file in an existing folder, got {path}")
+    if not path.exists():
+        options = {"layer_name": layer_name, "batch_size": batch_size, "store": store}
+        _write(path, compute_signals(teacher, x, **options))
+    held, about = _read(path), _about(teacher, x, layer_name, store)
+    then = json.loads(str(held["about"]))
+    if changed := [name for name in about if then.get(name) != about[name]]:
         raise ValueError(
             f"path must hold the signals of this teacher and data, but {path} is stale: "
             f"changed since it was written: {' and '.join(changed)}. Delete it to compute anew."
         )
-    return signals
-
-
-def cached_signals(path, *, teacher, x, layer_name=None, batch_size=256, store=dense):
-    """Load the signals at ``path``, or compute and save them if there is no such file.
-
-    Raises:
-        ValueError: the file is stale, or holds another layer or form than asked for. It
-            is never overwritten: delete it to compute anew.
-    """
-    if not Path(path).exists():
-        options = {"layer_name": layer_name, "batch_size": batch_size, "store": store}
-        save_signals(path, compute_signals(teacher, x, **options))
-    signals = load_signals(path, teacher=teacher, x=x)
-    rows = take(signals.logits, [0])
-    held = signals.layer_name, _form(signals.logits)
-    if held != (wanted := (layer_name, _form(store(rows)))):
-        raise ValueError(
-            f"layer_name and store must be those of {path}, {held}, got {wanted}. "
-            "Delete it to compute anew."
-        )
-    return signals
+    logits = [held[name] for name in sorted(held) if name.startswith("logits")]
+    form = store(np.zeros((1, teacher.output_shape[-1])))
+    signal = replace(form, arrays=tuple(logits)) if isinstance(form, Signal) else logits[0]
+    return Signals(signal, held.get("features"), about)
 
 
 def load_teacher_logits(part):
-    """Logits of the shipped teacher on the shipped Fashion-MNIST images.
+    """Logits ``(n, 10)`` of the shipped teacher on the shipped Fashion-MNIST images.
 
-    Args:
-        part: ``"train"``, ``"validation"`` or ``"test"``, rows as in
-            :func:`distill_lib.data.load_fashion_mnist`.
-
-    Returns:
-        float32 ``(n, 10)``, rounded to float16 when they were stored.
+    ``part`` is ``"train"``, ``"validation"`` or ``"test"``, with the rows of
+    :func:`distill_lib.data.load_fashion_mnist`; float32, rounded to float16 when stored.
     """
     with np.load(data.asset("teacher_logits.npz"), allow_pickle=False) as arrays:
         if part not in arrays:
@@ -139,32 +93,37 @@ def load_teacher_logits(part):
         return arrays[part].astype("float32")
 
 
-def _form(signal):
-    """What tells two stored signals apart, beside their rows."""
-    arrays, decode = parts(signal)
-    return decode.func.__name__, decode.keywords, [(a.dtype.name, a.shape[1:]) for a in arrays]
+def _about(teacher, x, layer_name, store):
+    """What decides the signals, as it is written into the file."""
+    store = store if isinstance(store, partial) else partial(store)
+    weights = [weight.numpy() for weight in teacher.weights]
+    return {
+        "teacher": _checksum(weights),
+        "data": _checksum([x]),
+        "layer_name": layer_name,
+        "store": [store.func.__name__, store.keywords],
+    }
+
+
+def _write(path, signals):
+    arrays = signals.logits.arrays if isinstance(signals.logits, Signal) else [signals.logits]
+    held = {f"logits{number}": array for number, array in enumerate(arrays)}
+    held |= {} if signals.features is None else {"features": signals.features}
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        with open(unfinished, "wb") as file:  # a name would get another .npz appended
+            np.savez_compressed(file, about=json.dumps(signals.about), **held)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read(path):
-    if not path.exists():
-        raise FileNotFoundError(f"path must name an existing signals file, got {path}")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
-        name, options = json.loads(str(held.pop("form")))
-        decode = partial(FORMS[name], **options)
-        parts = [held.pop(key) for key in sorted(held) if key.startswith("logits")]
-        logits = parts[0] if decode.func is dense_rows else Signal(tuple(parts), decode)
-        # Texts come back as arrays without axes.
-        held = {name: str(a) if a.dtype.kind == "U" else a for name, a in held.items()}
-        return Signals(**{"logits": logits, "features": None, **held})
+            return {"about": arrays["about"], **arrays}
     except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
-        raise ValueError(f"path must name a file of save_signals, got {path} ({e!r})") from e
-
-
-def _checksums(teacher, x):
-    """SHA-256 of the teacher's weights, and of the inputs."""
-    return _checksum([weight.numpy() for weight in teacher.weights]), _checksum([x])
+        raise ValueError(f"path must name a file of cached signals, got {path} ({e!r})") from e
 
 
 def _checksum(arrays):

@@ -54,13 +54,12 @@ class DistillationTerm(keras.distillation.DistillationLoss):
         named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
         self.takes, self._takes_all = {one.name for one in named}, len(named) < len(parameters)
         self.needs = {one.name for one in named if one.default is one.empty} - arguments.keys()
-        self._check(arguments)
+        if not self._takes_all:
+            self._check(arguments)
         self.arguments = {key: as_variable(value, key) for key, value in arguments.items()}
         self._unchecked = arguments  # a loss cannot see that a Variable is out of range
 
     def _check(self, arguments):
-        if self._takes_all:
-            return
         if unknown := sorted(arguments.keys() - self.takes):
             raise ValueError(f"arguments must be those of {self.name}, got {unknown}")
         if not any(name.startswith("student_") for name in self.takes):
@@ -78,9 +77,8 @@ class DistillationTerm(keras.distillation.DistillationLoss):
     def adapt(self, features):
         """Out of the student's features by layer its own, adapted, with their mask."""
         found = features[self.student_layer]
-        if self.adapter is None:
-            return found
-        mask, found = getattr(found, "_keras_mask", None), self.adapter(found)
+        mask = getattr(found, "_keras_mask", None)
+        found = found if self.adapter is None else self.adapter(found)
         if mask is not None:
             found._keras_mask = mask
         return found
@@ -108,16 +106,14 @@ class DistillationTerm(keras.distillation.DistillationLoss):
             signals["teacher_features"] = signals["teacher_features"][self.teacher_layer]
         student = next(signals[name] for name in sorted(signals) if name.startswith("student_"))
         mask = getattr(student, "_keras_mask", None)
-        if mask is None:
-            return losses.weighted_mean(self._values(signals), sample_weight)
-        by_step = len(mask.shape) > 1 and "student_features" in signals
-        if "mask" in self.takes:
-            signals |= {"mask": ops.reshape(mask, (-1,)) if by_step else mask}
+        by_step = mask is not None and len(mask.shape) > 1 and "student_features" in signals
+        if mask is not None and "mask" in self.takes:
+            signals["mask"] = mask
         if by_step:
             signals = {name: _steps_as_examples(name, signals[name]) for name in signals}
         values = self._values(signals)
         values = ops.reshape(values, ops.shape(mask)) if by_step else values
-        if "mask" in self.takes and len(mask.shape) > len(values.shape):
+        if "mask" in signals and len(mask.shape) > len(values.shape):
             mask = ops.any(mask, axis=-1)  # the function has summed over the steps itself
         return losses.weighted_mean(values, sample_weight, mask)
 
@@ -135,28 +131,22 @@ class DistillationTerm(keras.distillation.DistillationLoss):
 
     def validate_model_compatibility(self, teacher, student):
         """For Keras's ``Distiller``, which gives neither labels nor one pass with features."""
-        used = {name: getattr(self, name) for name in ("student_layer", "teacher_layer")}
-        used |= {"adapter": self.adapter, "labels": "labels" in self.needs or None}
-        if names := [name for name, value in used.items() if value is not None]:
-            raise ValueError(
-                f"{self.name} must use none of {names} in Keras's Distiller: take that of "
-                "distill_lib.distiller"
-            )
+        used = {"student_layer", "teacher_layer", "adapter"}
+        names = [name for name in sorted(used) if getattr(self, name) is not None]
+        if names := names + sorted({"labels"} & self.needs):
+            rule = f"must use none of {names} in Keras's Distiller"
+            raise ValueError(f"{self.name} {rule}: take that of distill_lib.distiller")
 
     def get_config(self):
         """Return what rebuilds the term; a Variable is stored by its present value."""
+        config = {key: getattr(self, key) for key in ("student_layer", "teacher_layer", "name")}
+        for key in ("function", "adapter"):
+            config[key] = keras.saving.serialize_keras_object(getattr(self, key))
         numbers = {
-            key: float(value) if isinstance(value, keras.Variable) else value
-            for key, value in self.arguments.items()
+            key: float(one) if isinstance(one, keras.Variable) else one
+            for key, one in self.arguments.items()
         }
-        return {
-            "function": keras.saving.serialize_keras_object(self.function),
-            "adapter": keras.saving.serialize_keras_object(self.adapter),
-            "student_layer": self.student_layer,
-            "teacher_layer": self.teacher_layer,
-            "name": self.name,
-            "arguments": numbers,
-        }
+        return config | {"arguments": numbers}
 
     @classmethod
     def from_config(cls, config):
@@ -174,13 +164,7 @@ def as_variable(value, name):
     return keras.Variable(float(value), trainable=False, name=name)
 
 
-def check_weight(name, value, most=float("inf")):
-    """A number from 0 to ``most``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= most:
-        raise ValueError(f"{name} must be a number from 0 to {most}, got {value!r}")
-    return float(value)
-
-
 def _steps_as_examples(name, signal):
-    """``(batch, steps, ...)`` -> ``(batch * steps, ...)``."""
-    return ops.reshape(signal, (-1, *signal.shape[2:])) if "_features" in name else signal
+    """``(batch, steps, ...)`` -> ``(batch * steps, ...)``, for features and their mask."""
+    shape = (-1,) if name == "mask" else (-1, *signal.shape[2:])
+    return ops.reshape(signal, shape) if name == "mask" or "_features" in name else signal

@@ -2,9 +2,7 @@
 
 A student of a few thousand weights leaves a processor idle: most of its time goes into
 starting operations. :func:`train_many` stacks the weights of all students along a new axis
-and runs them as one program (``tf.vectorized_map`` over Keras's ``stateless_call``), each
-with its own initial weights, its own order of batches and its own temperature. The seed,
-and nothing else, decides the luck.
+and runs them as one program, each with its own start, order of batches and temperature.
 """
 
 import keras
@@ -50,32 +48,27 @@ def train_many(
 ):
     """Train a new student for each seed, with Adam; all at once where the layers allow it.
 
-    The results are those of separate trainings from the same weights on the same batches,
-    up to rounding. Students with layers outside :data:`STACKABLE`, or with constraints, are
-    trained one after the other by the same program, without the gain in time.
-
-    A list, one entry for each seed, gives every student its own ``build``, signal or number;
-    anything else is for all of them.
+    The results are those of separate trainings from the same weights on the same batches, up
+    to rounding. Students with layers outside :data:`STACKABLE` or with constraints are trained
+    one by one by the same program, without the gain in time. A list, one entry for each seed,
+    gives every student its own ``build``, signal or number; else all have the same.
 
     Args:
-        build: function without arguments that returns a new, built ``keras.Model``, always
-            of one architecture. Its output is ``student_logits``; of a dictionary of
-            outputs each ``key`` is ``student_<key>``.
+        build: function that returns a new, built ``keras.Model``, always of one
+            architecture. Its output is ``student_logits``; of a dictionary of outputs each
+            ``key`` is ``student_<key>``.
         x: array ``(n, ...)`` of inputs.
         signals: what ``loss`` takes beside the student's outputs, by name, n rows each:
             ``{"labels": y, "teacher_logits": v}``; arrays, or :mod:`distill_lib.signals`.
         loss: function of named signals with one value for each example, such as those of
-            :mod:`distill_lib.losses`; its mean over the batch is minimised, the model's own
-            regularisation added.
-        seeds: integers from 0, one for each student; equal seeds start from equal weights
-            and see equal batches, whatever the loss.
-        steps: number of updates.
-        batch_size: examples in every batch; there is no smaller last one, a batch may
-            reach over the end of a pass into the next.
-        learning_rate: a number, or a Keras schedule.
+            :mod:`distill_lib.losses`; its mean over the batch and the model's own
+            regularisation are minimised.
+        seeds: integers from 0; equal seeds have equal starts and batches, whatever the loss.
+        steps, batch_size: number of updates, examples in each (a batch may reach over the
+            end of a pass into the next). ``learning_rate``: a number or a Keras schedule.
         verbose: 1 shows a progress bar, 0 nothing.
-        **arguments: numbers that ``loss`` also takes: ``temperature=4.0``, or
-            ``seeds=[0, 0], temperature=[1.0, 4.0]``.
+        **arguments: numbers that ``loss`` takes: ``temperature=4.0``, or for two seeds
+            ``temperature=[1.0, 4.0]``.
 
     Returns:
         a list of trained ``keras.Model``, uncompiled, in the order of ``seeds``.
@@ -104,15 +97,9 @@ def train_many(
 
 
 def batch_rows(count, seed, steps, batch_size=128):
-    """The row numbers of each batch: one shuffled pass over the data after another.
+    """The row numbers of each batch, int32 ``(steps, batch_size)``.
 
-    Args:
-        count: number of rows of the data.
-        seed: integer from 0 that alone decides the order.
-        steps, batch_size: numbers of batches and of rows in each.
-
-    Returns:
-        int32 ``(steps, batch_size)``.
+    One pass over all ``count`` rows after another, each in an order that ``seed`` decides.
     """
     rng = np.random.default_rng(seed)
     passes = -(-steps * batch_size // count)
@@ -142,16 +129,17 @@ def _new_student(build, seed):
     keras.utils.set_random_seed(seed)
     student = build()
     if not student.built or not student.trainable_variables:
-        raise ValueError(
-            "build must return a model that is built (give it a keras.Input) and has "
-            f"trainable weights, got {student.name!r}"
-        )
+        rule = "a built model (give it a keras.Input) with trainable weights"
+        raise ValueError(f"build must return {rule}, got {student.name!r}")
     return student
 
 
 def _is_stackable(student):
-    known = all(isinstance(layer, STACKABLE) for layer in student.layers)
-    return known and not _has_constraint(student)
+    def is_known(layer):
+        inner = layer.layers if isinstance(layer, keras.Model) else []
+        return all(map(is_known, inner)) if inner else isinstance(layer, STACKABLE)
+
+    return is_known(student) and not _has_constraint(student)
 
 
 def _has_constraint(student):

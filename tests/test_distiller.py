@@ -488,10 +488,12 @@ def test_two_replicas_train_as_one(request):
         ({"student": None}, r"student must be a keras.Model, got None"),
         ({"teacher": "big"}, r"teacher must be a keras.Model, got 'big'"),
         ({"distillation_losses": "kl"}, "distillation_losses must be DistillationTerms"),
-        ({"distillation_loss_weights": [1.0, 2.0]}, "must have 1 entries .* got 2"),
-        ({"distillation_loss_weights": [-1.0]}, "must be a number from 0 to inf, got -1"),
-        ({"student_loss_weight": 1.5}, "student_loss_weight must be a number from 0 to 1"),
-        ({"student_loss_weight": True}, "student_loss_weight must be a number from 0 to 1"),
+        (
+            {"distillation_loss_weights": [1.0, 2.0]},
+            "must be 1 numbers from 0 .* got",
+        ),
+        ({"distillation_loss_weights": [-1.0]}, r"must be 1 numbers from 0 .* got \[-1"),
+        ({"student_loss_weight": 1.5}, r"student_loss_weight must lie in \[0, 1\]"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(change, message):
