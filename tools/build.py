@@ -43,6 +43,7 @@ def fingerprint(book):
     tools = REPOSITORY / "tools"
     paths = [book.root / "_config.yml", book.root / "_toc.yml", *tools.glob("*.py")]
     paths += [*(tools / "site").rglob("*"), *book.folder.rglob("*")]
+    paths += (REPOSITORY / "distill_lib").rglob("*.py")  # the reference is made of it
     for path in sorted(set(paths)):
         hidden = any(part.startswith((".", "__pycache__")) for part in path.parts[-3:])
         if path.is_file() and not hidden:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from . import cards, glossary, languages, search, tidy
+from . import cards, glossary, languages, reference, search, tidy
 
 SITE = Path(__file__).resolve().parents[1]
 
@@ -19,6 +19,9 @@ WORDS = {
     "term": "Term",
     "other_term": "Chinese",
     "definition": "Meaning",
+    "explained_in": "Explained in: {pages}",
+    "used_in": "Used in: {pages}",
+    "comma": ", ",
     "notebook": "Download this page as a notebook",
 }
 
@@ -30,6 +33,9 @@ def _prepare(app, config):
     config.html_favicon = str(SITE / "static" / "favicon.svg")
     # Without it the theme complains in the browser's console about an empty mode.
     config.html_context.setdefault("default_mode", "auto")
+    config.add_module_names = False  # the heading above an entry says it
+    # Of a longer signature each argument stands on a line of its own.
+    config.python_maximum_signature_line_length = 100
     config.mathjax_path = "mathjax/tex-chtml.js"
     config.book_words = {**WORDS, **config.book_words}
     if not config.html_theme_options.get("repository_url"):
@@ -43,6 +49,6 @@ def setup(app):
     app.add_config_value("book_description", "", "html", types=[str])
     app.connect("config-inited", _prepare, priority=100)
     app.add_css_file("book.css")
-    for part in (languages, search, cards, glossary, tidy):
+    for part in (languages, search, cards, glossary, reference, tidy):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
