@@ -24,7 +24,6 @@ def factorise_low_rank(model, rank_fraction, layer_names=None):
     Parameters are saved while ``r < m n / (m + n)``.
 
     Args:
-        model: built ``keras.Model``.
         rank_fraction: r as a share of ``min(m, n)``, above 0 to 1; r is at least 1.
         layer_names: of the model itself; ``None`` for all Dense and ungrouped Conv2D layers.
     """

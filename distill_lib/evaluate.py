@@ -19,10 +19,7 @@ from distill_lib.pruning import kernel_layers
 
 
 def predict_logits(model, x, batch_size=500):
-    """The outputs ``(n, outputs)`` of a model, without dropout.
-
-    Called directly: ``predict`` would compile a graph for each of many small students.
-    """
+    """The outputs ``(n, outputs)`` of a model without dropout; no graph is compiled for it."""
     starts = range(0, len(x), batch_size)
     batches = [model(x[start : start + batch_size], training=False) for start in starts]
     return np.concatenate([keras.ops.convert_to_numpy(batch) for batch in batches])

@@ -13,9 +13,8 @@ from keras.layers import Conv2D, Dense
 def prune_magnitude(model, sparsity):
     """A copy of a model without its smallest kernel weights, all kernels taken together.
 
-    ``sparsity`` is the share of kernel weights that become zero, in [0, 1). Zeros save space
-    only in a format, or time only in a program, made for them. Han et al. (2015) prune layer
-    by layer; one threshold takes more from the layers that have more to spare.
+    ``sparsity`` is the share of them that become zero, in [0, 1). Zeros save space or time only
+    where a format or program is made for them. Han et al. (2015) prune layer by layer.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must be at least 0 and below 1, got {sparsity}")

@@ -112,10 +112,12 @@ def parts(signal):
 
 
 def dense_rows(values):
+    """Rows as they are stored."""
     return values
 
 
 def top_k_rows(classes, log_p, rest, class_count):
+    """Log-probabilities ``(batch, classes)`` out of what :func:`top_k` stores."""
     is_chosen = tf.one_hot(classes, class_count)
     chosen = tf.reduce_sum(is_chosen * tf.cast(log_p, "float32")[:, :, None], axis=1)
     others = 1 - tf.reduce_sum(is_chosen, axis=1)
@@ -124,6 +126,7 @@ def top_k_rows(classes, log_p, rest, class_count):
 
 
 def sampled_rows(classes, class_count, temperature):
+    """Logits ``(batch, classes)`` out of what :func:`sample` stores."""
     share = tf.reduce_mean(tf.one_hot(classes, class_count), axis=1)
     is_drawn = share > 0
     return temperature * tf.where(is_drawn, tf.math.log(tf.where(is_drawn, share, 1.0)), EMPTY)

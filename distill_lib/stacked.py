@@ -24,6 +24,7 @@ def wanted(loss, signals):
 
 
 def student_signals(outputs):
+    """The outputs of a student as the signals that a loss takes, by name."""
     outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
     return {f"student_{name}": output for name, output in outputs.items()}
 
