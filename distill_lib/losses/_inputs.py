@@ -48,9 +48,9 @@ def soften(teacher_logits, student_logits, temperature):
 
 def at_label(labels, log_q):
     """log q[label], nan where there is no such class; and booleans, true at the label."""
-    labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+    labels = ops.convert_to_tensor(labels)
     check_shape("labels", labels, log_q.shape[:-1], "the shape of the examples")
-    is_label = ops.equal(labels[..., None], ops.arange(log_q.shape[-1], dtype="int32"))
+    is_label = ops.equal(labels[..., None], ops.arange(log_q.shape[-1]))
     picked = ops.sum(ops.where(is_label, log_q, 0.0), axis=-1)
     return ops.where(ops.any(is_label, axis=-1), picked, float("nan")), is_label
 

@@ -63,6 +63,6 @@ def _direction(values, axis):
     fixed = ops.stop_gradient(values)
     low, high = (f(fixed, axis=axis, keepdims=True) for f in (ops.min, ops.max))
     varies = high - low > 1e-6 * ops.maximum(ops.abs(low), ops.abs(high))
-    # From 0 to 1 first, or squares of what is small underflow.
-    values = ops.where(varies, (values - low) / ops.where(varies, high - low, 1.0), 0.0)
-    return unit(values - ops.mean(values, axis=axis, keepdims=True), axis)
+    values = values - ops.mean(values, axis=axis, keepdims=True)
+    # Divided by the range first, or squares of what is small underflow.
+    return unit(ops.where(varies, values / ops.where(varies, high - low, 1.0), 0.0), axis)

@@ -5,6 +5,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -213,6 +214,18 @@ def test_soft_targets_are_of_float32_or_wider():
         labels=LABELS, teacher_logits=TEACHER, student_logits=STUDENT.astype("float32")
     )
     assert keras.backend.standardize_dtype(mixed.dtype) == "float64"
+
+
+def test_classes_may_be_unknown_in_a_program():
+    traced = tf.function(soft, input_signature=[tf.TensorSpec((None, None), "float64")] * 2)
+    np.testing.assert_allclose(traced(TEACHER, STUDENT), soft(TEACHER, STUDENT), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
+def test_labels_of_any_type(dtype):
+    found = hard_label_loss(labels=LABELS.astype(dtype), student_logits=STUDENT)
+    expected = hard_label_loss(labels=LABELS, student_logits=STUDENT)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_shapes_must_fit():
