@@ -114,6 +114,34 @@ def test_a_projector_averages_whole_blocks():
     np.testing.assert_allclose(adapter(maps)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
 
 
+def test_a_projector_is_one_layer_where_nothing_is_resized():
+    for size in (None, (8, 6), [8, 6]):
+        assert isinstance(projector((None, 8, 6, 5), 7, size), keras.layers.Conv2D)
+
+
+@pytest.mark.parametrize("shape", [(None, 8, 8, 1), (None, None, None, 1)])
+def test_a_projector_resizes_without_moire_if_blocks_do_not_fit(shape):
+    adapter = projector(shape, 1, (3, 3))
+    maps = np.random.default_rng(1).normal(size=(2, 8, 8, 1)).astype("float32")
+    adapter(maps)
+    adapter.layers[-1].set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+    expected = keras.ops.image.resize(maps, (3, 3), antialias=True)
+    np.testing.assert_allclose(adapter(maps), expected, atol=1e-6)
+
+
+def test_of_a_layer_called_twice_the_first_output_counts():
+    shared = keras.layers.Dense(6, name="shared")
+    inner = keras.Input((6,))
+    core = keras.Model(inner, shared(shared(inner)), name="core")
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(core(core(inputs))), name="twice")
+    extended = with_outputs(model, {"inner": "core/shared", "outer": "core"})
+    assert extended.name == "twice_with_outputs"
+    found = extended(X)
+    np.testing.assert_allclose(found["inner"], shared(X), rtol=1e-6)
+    np.testing.assert_allclose(found["outer"], core(X), rtol=1e-6)
+
+
 def subclassed():
     class Hidden(keras.Model):
         def call(self, x):

@@ -1,5 +1,7 @@
 """A term: one loss function with its knobs, alone and in Keras's own distiller."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -59,6 +61,61 @@ def test_an_adapter_keeps_the_mask():
     adapted = term.adapt({"x": masked(np.zeros((2, 5, 3), "float32"), mask)})
     assert adapted.shape == (2, 5, 4)
     np.testing.assert_array_equal(adapted._keras_mask, mask)
+
+
+def test_a_mask_of_examples_counts_examples():
+    v, z = RNG.normal(size=(2, 6, 3)).astype("float32")
+    mask = np.array([True, False, True, True, False, True])
+    for loss in (losses.hint_loss, losses.distance_relation_loss):
+        kept = {"teacher_features": v[mask], "student_features": z[mask]}
+        found = DistillationTerm(loss).mean(
+            {"teacher_features": v, "student_features": masked(z, mask)}
+        )
+        np.testing.assert_allclose(found, DistillationTerm(loss).mean(kept), rtol=1e-5)
+
+
+def test_a_function_may_sum_over_the_steps_itself():
+    """Then its values belong to sequences; one without a real step counts nowhere."""
+    v, z = RNG.normal(size=(2, 3, 4, 5)).astype("float32")
+    tokens = RNG.integers(0, 5, (3, 4))
+    mask = np.array([[True] * n + [False] * (4 - n) for n in (4, 2, 0)])
+    term = DistillationTerm(losses.policy_gradient_loss)
+    signals = {"tokens": tokens, "teacher_logits": v, "student_logits": masked(z, mask)}
+    values = losses.policy_gradient_loss(
+        tokens=tokens, teacher_logits=v, student_logits=z, mask=mask
+    )
+    np.testing.assert_allclose(term.mean(signals), np.sum(values) / 2, rtol=1e-5)
+
+
+def test_a_function_of_everything_gets_everything():
+    seen = {}
+
+    def everything(**signals):
+        seen.update(signals)
+        return keras.ops.sum(signals["student_logits"], axis=-1)
+
+    found = DistillationTerm(everything).mean(SIGNALS)
+    np.testing.assert_allclose(found, Z.sum(axis=-1).mean(), rtol=1e-5)
+    assert seen.keys() == SIGNALS.keys()
+
+
+def test_names_are_those_of_functions_and_arguments():
+    partial = functools.partial(losses.soft_target_loss, temperature=3.0)
+    term = DistillationTerm(partial)
+    assert term.name == "partial"
+    np.testing.assert_allclose(term.mean(SIGNALS), expected(3.0).mean(), rtol=1e-5)
+    term = DistillationTerm(losses.soft_target_loss, temperature=3.0)
+    assert term.name == "soft_target_loss"
+    assert term.arguments["temperature"].name == "temperature"
+    assert not term.arguments["temperature"].trainable
+    registered = keras.saving.get_registered_name(losses.soft_target_loss)
+    assert registered == "distill_lib>soft_target_loss"
+
+
+def test_in_keras_features_are_the_outputs():
+    term = DistillationTerm(losses.hint_loss)
+    hint = np.mean(losses.hint_loss(teacher_features=V, student_features=Z))
+    np.testing.assert_allclose(term.compute_loss(V, Z), hint, rtol=1e-5)
 
 
 def network(seed):
