@@ -9,6 +9,7 @@ of survivors are written into the stored table by hand, and are kept.
 import argparse
 import sys
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from mutants_store import as_markdown, read, survivors, write, write_recipe
@@ -35,8 +36,8 @@ def main(arguments=None):
     jobs, table, made = plan(options, read(STORE))
     print(f"{len(jobs)} of {sum(made.values())} mutants to run", flush=True)
     if jobs and not options.dry:
-        execute(jobs, table, options.workers)
         write_recipe(STORE, made)
+        execute(jobs, table, options.workers)
     chosen = [one for one in read(STORE) if one.file in made]
     print(survivors(chosen) + "\n" + as_markdown(chosen, made))
     return 0
@@ -76,7 +77,12 @@ def plan(options, stored):
             asked = not mutant.outcome or options.again in (mutant.outcome, "all")
             if asked and is_drawn(mutant.key, options.share):
                 jobs.append((mutant, source, tests))
-    return jobs, table, made
+    # By keys, that is, in no order: whenever it ends, what was run is a fair sample of a file.
+    return (
+        sorted(jobs, key=lambda job: (options.files.index(job[0].file), job[0].key)),
+        table,
+        made,
+    )
 
 
 def execute(jobs, table, workers):
@@ -84,12 +90,14 @@ def execute(jobs, table, workers):
     from mutants_run import Runner
 
     with Runner(ROOT) as runner:
-        runner.check(sorted({test for *_, tests in jobs for test in tests}))
-        for mutant in runner.run(jobs, workers):
-            if mutant.outcome == "killed":
-                mutant = replace(mutant, explanation="")
-            table[mutant.key] = mutant
-            write(STORE, table.values())
+        for _, group in groupby(jobs, key=lambda job: job[0].file):
+            group = list(group)
+            runner.check(group[0][2])
+            for mutant in runner.run(group, workers):
+                if mutant.outcome == "killed":
+                    mutant = replace(mutant, explanation="")
+                table[mutant.key] = mutant
+                write(STORE, table.values())
 
 
 def tests_of(file):

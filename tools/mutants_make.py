@@ -19,8 +19,20 @@ UNTOUCHED = ("len", "isinstance")
 
 def mutants_of(file, code):
     """Pairs of a :class:`Mutant` and the whole mutated source, in the order of the file."""
+    lines, pairs = code.splitlines(keepends=True), []
+    for statement in ast.parse(code).body:
+        first = min(x.lineno for x in (statement, *getattr(statement, "decorator_list", ())))
+        before, after = lines[: first - 1], lines[statement.end_lineno :]
+        segment = "".join(lines[first - 1 : statement.end_lineno])
+        for mutant, mutated in _mutants_of_statement(file, segment, first):
+            pairs.append((mutant, "".join((*before, mutated, *after))))
+    return sorted(pairs, key=lambda pair: pair[0].line)
+
+
+def _mutants_of_statement(file, code, first_line):
+    """Pairs of a mutant and the mutated statement; nothing twice."""
     original = ast.parse(code)
-    seen, pairs = {_dump(original)}, []
+    seen = {_dump(original)}
     for source in _sources(code):
         try:
             tree = ast.parse(source)
@@ -31,8 +43,7 @@ def mutants_of(file, code):
             function, change = _changed(original.body, tree.body)
             key = hashlib.sha256(f"{file} {function} {change}".encode()).hexdigest()[:12]
             line, before, after = _difference(code.splitlines(), source.splitlines())
-            pairs.append((Mutant(file, line, function, before, after, key), source))
-    return sorted(pairs, key=lambda pair: pair[0].line)
+            yield Mutant(file, line + first_line, function, before, after, key), source
 
 
 def _sources(code):
@@ -89,9 +100,9 @@ def _changed(before, after):
 
 
 def _difference(lines, others):
-    """Number of the first line that differs, and what differs before and after, in a line."""
+    """Index of the first line that differs, and what differs before and after, in a line."""
     blocks = SequenceMatcher(None, lines, others, autojunk=False).get_opcodes()
     blocks = [block for block in blocks if block[0] != "equal"]
     first, last = blocks[0], blocks[-1]
     parts = lines[first[1] : last[2]], others[first[3] : last[4]]
-    return first[1] + 1, *(" ".join(map(str.strip, part)) for part in parts)
+    return first[1], *(" ".join(map(str.strip, part)) for part in parts)

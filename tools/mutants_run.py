@@ -5,21 +5,24 @@ TensorFlow, whose threads would not survive a fork. A child sees a copy of the l
 mutated file (a real file: autograph reads the source), and tests as they were at the start.
 """
 
+import ast
+import contextlib
 import gc
 import importlib
+import io
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
 import tqdm
+from mutants_child import OPTIONS, WRONG, make_hypothesis_repeatable, run_tests
 
 PRELOADED = ("tensorflow", "keras", "scipy.stats", "sklearn.datasets", "matplotlib.pyplot")
 ENVIRONMENT = {
@@ -30,8 +33,6 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
-OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin")
-WRONG = -1  # the code of a child that did not test what it should
 SLACK = 60  # seconds that a child may take beyond four times those of all its tests
 
 
@@ -42,18 +43,14 @@ class Runner:
         os.environ.update(ENVIRONMENT)
         for module in preloaded:
             importlib.import_module(module)
-        _make_hypothesis_repeatable()
-        self.package, self.slack = package, slack
+        make_hypothesis_repeatable()
         self._fork = multiprocessing.get_context("fork")
         self._temporary = tempfile.TemporaryDirectory()
-        self.folder = Path(self._temporary.name)
-        ignored = shutil.ignore_patterns("__pycache__", "assets")
-        shutil.copytree(root / package, self.folder / package, ignore=ignored)
-        shutil.copytree(root / "tests", self.folder / "tests", ignore=ignored)
-        shutil.copy(root / "pyproject.toml", self.folder)
-        if (assets := root / package / "assets").exists():
-            (self.folder / package / "assets").symlink_to(assets)
-        self.seconds, self._kills = {}, Counter()
+        self.folder, self.package, self.slack = Path(self._temporary.name), package, slack
+        _copy(root, self.folder, package)
+        self._checked, self._seconds = set(), {}
+        self._covered, self._kills = defaultdict(set), Counter()
+        _warm_up(self.folder / "warm")
         gc.collect()
         gc.freeze()
 
@@ -64,12 +61,17 @@ class Runner:
         self._temporary.cleanup()
 
     def check(self, tests):
-        """Run the tests without a mutation: they must pass, and show how long they take."""
-        process, results = self._start("unchanged", tests)
-        outcome, by, seconds = self._outcome(process, results, float("inf"))
+        """Run the tests without a mutation: they must pass. Note which runs what, how long."""
+        if not (new := [test for test in tests if test not in self._checked]):
+            return
+        outcome, by, (seconds, covered) = self._outcome(*self._start(new), 1e9)
         if outcome != "survived":
             raise RuntimeError(f"tests must pass before anything is mutated, failed: {by}")
-        self.seconds |= seconds
+        self._checked.update(new)
+        self._seconds |= seconds
+        for file, lines in covered.items():
+            for line, names in lines.items():
+                self._covered[file, line] |= set(names)
 
     def run(self, jobs, workers=1):
         """Yield the mutants of ``jobs``, (mutant, source, tests), with what became of them."""
@@ -78,14 +80,14 @@ class Runner:
             while jobs or active:
                 while jobs and len(active) < workers:
                     mutant, source, tests = jobs.pop()
-                    process, results = self._start(mutant.key, tests, mutant, source)
+                    child = self._start(tests, mutant, source)
                     limit = time.monotonic() + self.slack + 4 * self._time(tests)
-                    active[process.sentinel] = (process, results, limit, mutant)
+                    active[child[0].sentinel] = (mutant, child, limit)
                 ready = wait(list(active), timeout=1)
-                for sentinel, (process, results, limit, mutant) in list(active.items()):
+                for sentinel, (mutant, child, limit) in list(active.items()):
                     if sentinel in ready or time.monotonic() > limit:
                         del active[sentinel]
-                        outcome, by, _ = self._outcome(process, results, limit)
+                        outcome, by, _ = self._outcome(*child, limit)
                         self._kills[mutant.file, mutant.function, by] += 1
                         self._kills[mutant.file, by] += 1
                         progress.update()
@@ -93,83 +95,80 @@ class Runner:
 
     def _time(self, tests):
         """Seconds that all these tests take."""
-        return sum(s for name, s in self.seconds.items() if name.split("::")[0] in tests)
+        return sum(s for name, s in self._seconds.items() if name.split("::")[0] in tests)
 
-    def _start(self, name, tests, mutant=None, source=None):
+    def _start(self, tests, mutant=None, source=None):
+        ranks = {}
+        if mutant:
+            chosen = self._chosen(mutant, tests)
+            ranks = {test: self._rank(test, mutant) for test in chosen}
+            tests = sorted({test.split("::")[0] for test in chosen})
         receiver, sender = self._fork.Pipe(duplex=False)
-        arguments = (self.folder, self.package, name, tests, mutant, source)
-        ranks = {test: self._rank(test, mutant) for test in self.seconds if mutant}
-        process = self._fork.Process(target=_test, args=(*arguments, ranks, sender))
+        arguments = (self.folder, self.package, tests, mutant, source, ranks, sender)
+        process = self._fork.Process(target=run_tests, args=arguments)
         process.start()
         sender.close()
         return process, receiver
 
+    def _chosen(self, mutant, tests):
+        """The tests that run a line of the mutated function; all, if none is known to.
+
+        And those that run no line of the library here: they start a process of their own.
+        """
+        span = _span((self.folder / mutant.file).read_text(), mutant.function)
+        inside = {test for line in span for test in self._covered[mutant.file, line]}
+        found = [test for test in self._seconds if test.split("::")[0] in tests]
+        unseen = set(found).difference(*self._covered.values())
+        return [test for test in found if test in inside | unseen] if inside else found
+
     def _rank(self, test, mutant):
         """Run first what has killed neighbours, then what is quick."""
         near = self._kills[mutant.file, mutant.function, test]
-        return -near, -self._kills[mutant.file, test], self.seconds[test]
+        return -near, -self._kills[mutant.file, test], self._seconds[test]
 
     def _outcome(self, process, results, limit):
-        """Wait for the child, or end it: (killed or survived, by what, seconds a test)."""
-        timed_out = not results.poll(max(0.0, min(limit - time.monotonic(), 1e6)))
-        try:
-            code, failed, seconds = (None, "timeout", {}) if timed_out else results.recv()
-        except EOFError:
-            code, failed, seconds = None, "crash", {}
-        if timed_out:
+        """Wait for the child, or end it: (killed or survived, by what, what it measured)."""
+        outcome = None, "timeout", ({}, {})
+        if results.poll(max(0.0, min(limit - time.monotonic(), 1e6))):
+            try:
+                outcome = results.recv()
+            except EOFError:
+                outcome = None, "crash", ({}, {})
+        else:
             process.kill()
         process.join()
+        code, failed, measured = outcome
         if code == pytest.ExitCode.OK:
-            return "survived", "", seconds
+            return "survived", "", measured
         if code in (WRONG, pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
             raise RuntimeError(f"a mutant was not tested: code {code}, {failed}")
-        return "killed", failed or "import", seconds
+        return "killed", failed or "import", measured
 
 
-class _Watch:
-    """A pytest plugin: orders the tests, times them, and remembers the one that failed."""
-
-    def __init__(self, ranks):
-        self.ranks, self.seconds, self.failed = ranks, Counter(), ""
-
-    def pytest_collection_modifyitems(self, items):
-        items.sort(key=lambda item: self.ranks.get(item.nodeid, (0, 0, 0)))
-
-    def pytest_runtest_logreport(self, report):
-        self.seconds[report.nodeid] += report.duration
-        if report.failed:
-            self.failed = report.nodeid
+def _copy(root, folder, package):
+    """What the children need of the repository, so that nobody's edits disturb them."""
+    ignored = shutil.ignore_patterns("__pycache__", "assets")
+    for name in (package, "tests"):
+        shutil.copytree(root / name, folder / name, ignore=ignored)
+    shutil.copy(root / "pyproject.toml", folder)
+    if (root / package / "assets").exists():
+        (folder / package / "assets").symlink_to(root / package / "assets")
 
 
-def _test(folder, package, name, tests, mutant, source, ranks, sender):
-    """The body of a child: write the mutated library, test it, send the outcome."""
-    os.setsid()
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    library = folder / package
-    if mutant is not None:
-        library = folder / "mutants" / name / package
-        shutil.copytree(folder / package, library, symlinks=True)
-        (library.parent / mutant.file).write_text(source)
-    sys.path.insert(0, str(library.parent))
-    watch = _Watch(ranks)
-    os.chdir(folder)
-    code = pytest.main([*OPTIONS, "--rootdir", str(folder), *tests], plugins=[watch])
-    module = sys.modules.get(package)
-    if module is not None and Path(module.__file__).parent != library:
-        code, watch.failed = WRONG, str(module.__file__)
-    sender.send((int(code), watch.failed, dict(watch.seconds)))
-    if mutant is not None:
-        shutil.rmtree(library.parent)
-    os._exit(0)  # without TensorFlow's own farewell
+def _warm_up(folder):
+    """Let pytest import its plugins here, once, with a test of nothing."""
+    folder.mkdir()
+    (folder / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*OPTIONS, "--rootdir", str(folder), str(folder)])
 
 
-def _make_hypothesis_repeatable():
-    import hypothesis
-
-    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # shrinking takes minutes
-    hypothesis.settings.register_profile(
-        "mutants", derandomize=True, database=None, deadline=None, phases=phases
-    )
-    hypothesis.settings.load_profile("mutants")
+def _span(code, function):
+    """The lines of the body of ``function`` or ``Class.method``; none if there is no such."""
+    body = ast.parse(code).body
+    for name in function.split("."):
+        found = [node for node in body if getattr(node, "name", None) == name]
+        if not found:
+            return range(0)
+        node, body = found[0], found[0].body
+    return range(node.body[0].lineno, node.end_lineno + 1)
