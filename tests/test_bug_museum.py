@@ -1,6 +1,7 @@
 """The bug museum: a check and a test of the library, and no bug passes either of them."""
 
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ sys.path.append(str(TESTS.parent / "book" / "code"))
 
 import museum  # noqa: E402 (it needs the path above)
 
+PAGES = "book/code/bug_museum.ipynb", "book/zh/code/bug_museum.md"
 GUARDED = [exhibit for exhibit in museum.EXHIBITS if exhibit.guard]
 
 
@@ -83,8 +85,14 @@ def test_a_test_of_the_library_does_not_let_the_bug_pass(exhibit, monkeypatch):
 
 
 def test_every_exhibit_has_its_source_and_its_test_on_the_page():
-    for page in ("book/code/bug_museum.ipynb", "book/zh/code/bug_museum.md"):
+    for page in PAGES:
         text = (TESTS.parent / page).read_text("utf-8")
         for exhibit in museum.EXHIBITS:
             assert exhibit.source in text, (page, exhibit.source)
             assert exhibit.guard.rpartition("::")[2] in text, (page, exhibit.guard)
+    named = re.findall(
+        r"`(test_\w+)` in `([\w/]+\.py)`", (TESTS.parent / PAGES[0]).read_text("utf-8")
+    )
+    assert len(named) >= len(museum.EXHIBITS)
+    for test, file in named:
+        assert f"def {test}(" in (TESTS / file).read_text("utf-8"), (test, file)

@@ -53,6 +53,11 @@ def slope(loss, teacher, student, **knobs):
     return np.zeros(student.shape) if found is None else found.numpy()
 
 
+def ratio(one, other):
+    """One over the other; nan where both are zero."""
+    return float(one) / float(other) if other else float("nan")
+
+
 def equal_answers(loss):
     """A student that answers as its teacher does, up to a constant, costs nothing."""
     return Finding(mean(loss, TEACHER, TEACHER + 3), 0)
@@ -69,13 +74,13 @@ def sure_teacher(loss):
 def hot_gradient(loss):
     """Hot targets teach as strongly: gradient at twice a high temperature over that at once."""
     sizes = [np.linalg.norm(slope(loss, TEACHER, STUDENT, temperature=t)) for t in (2e3, 1e3)]
-    return Finding(sizes[0] / sizes[1], 1)
+    return Finding(ratio(*sizes), 1)
 
 
 def divided_logits(loss):
     """Only logits over T count: the loss at T = 4 over T^2 times that of quarter logits."""
     whole = mean(loss, TEACHER, STUDENT, temperature=4.0)
-    return Finding(whole / (16 * mean(loss, TEACHER / 4, STUDENT / 4)), 1)
+    return Finding(ratio(whole, 16 * mean(loss, TEACHER / 4, STUDENT / 4)), 1)
 
 
 def by_hand(loss):
