@@ -34,6 +34,7 @@ def _prepare(app, config):
     # Without it the theme complains in the browser's console about an empty mode.
     config.html_context.setdefault("default_mode", "auto")
     config.add_module_names = False  # the heading above an entry says it
+    config.toc_object_entries_show_parents = "hide"
     # Of a longer signature each argument stands on a line of its own.
     config.python_maximum_signature_line_length = 100
     config.mathjax_path = "mathjax/tex-chtml.js"

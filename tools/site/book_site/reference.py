@@ -34,8 +34,18 @@ SETTINGS = Config(napoleon_use_rtype=False)
 log = logging.getLogger(__name__)
 
 
+JOIN = "\ue000"  # a space inside the name of a field, which Sphinx would cut there
+
+
 class Docstring(GoogleDocstring):
-    """A Google docstring whose `Returns:` is prose, without a type before a colon."""
+    """A Google docstring whose `Returns:` is prose, without a type before a colon.
+
+    Arguments that share a line, as in `steps, batch_size: …`, share their entry too.
+    """
+
+    def _consume_fields(self, parse_type=True, prefer_type=False, multiple=False):
+        fields = super()._consume_fields(parse_type, prefer_type, multiple=False)
+        return [(name.replace(", ", f",{JOIN}"), kind, text) for name, kind, text in fields]
 
     def _consume_returns_section(self, preprocess_types=False):
         return [("", "", self._dedent(self._consume_to_next_section()))]
@@ -120,6 +130,8 @@ def parsed(directive, text, source):
     document = new_document(source, directive.state.document.settings)
     document.reporter = LoggingReporter.from_reporter(document.reporter)
     Parser().parse(text, document)
+    for words in [one for one in document.findall(nodes.Text) if JOIN in one]:
+        words.parent.replace(words, nodes.Text(words.replace(JOIN, " ")))
     return document.children
 
 
