@@ -6,10 +6,10 @@ from keras import layers, ops
 
 def log_of_softmax(*, labels, teacher_logits, student_logits, temperature=4.0):
     """DKD's target part: the label against all other classes taken together."""
-    is_label = ops.one_hot(labels, teacher_logits.shape[-1])
+    is_label = ops.equal(ops.arange(teacher_logits.shape[-1]), ops.expand_dims(labels, -1))
 
     def label_or_not(logits):
-        label = ops.sum(is_label * ops.softmax(logits / temperature), axis=-1)
+        label = ops.sum(ops.where(is_label, ops.softmax(logits / temperature), 0.0), axis=-1)
         return ops.stack([label, 1 - label], axis=-1)
 
     p, q = label_or_not(teacher_logits), label_or_not(student_logits)
