@@ -143,6 +143,25 @@ def test_teacher_and_student_see_one_view():
     assert history.history["loss"][-1] < 0.7 * history.history["loss"][0]
 
 
+def test_the_views_are_what_the_augmentation_makes():
+    """Blank views teach the answer to a blank input, and nothing about the inputs."""
+    teacher, student = build(), build(8)
+    teacher.layers[-1].bias.assign([2.0, 0.0, -2.0])
+    kernels = [layer.kernel.numpy() for layer in student.layers if layer.weights]
+    schemes.teach_consistently(
+        teacher,
+        student,
+        X,
+        augment=lambda views: 0 * views,
+        epochs=60,
+        batch_size=6,
+        optimizer="sgd",
+    )
+    first = next(layer for layer in student.layers if layer.weights)
+    np.testing.assert_array_equal(first.kernel, kernels[0])
+    assert divergence(teacher(0 * X), student(0 * X)).mean() < 0.3
+
+
 def test_mixup_stays_between_two_inputs_and_is_new_each_time():
     augment = schemes.mixup(seed=1)
     ones = np.array([[0.0, 0.0], [2.0, 4.0]], "float32")
