@@ -9,7 +9,7 @@ NOTEBOOKS ?=
 SWEEPS ?= $(wildcard book/sweeps/*.yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help read test quick lint book lab execute sweep mutants assets lock clean
+.PHONY: help read test quick lint book lab execute sweep bench mutants assets lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ execute: $(VENV)/.full ## run notebooks again in place (NOTEBOOKS="book/math/obj
 
 sweep: $(VENV)/.full ## run the parameter sweeps; finished runs are kept (SWEEPS="book/sweeps/labels.yaml" for one)
 	for grid in $(SWEEPS); do $(BIN)/python tools/sweep.py $$grid --workers $(JOBS) || exit 1; done
+
+bench: $(VENV)/.full ## measure the library's speed as ratios (TORCH=python with PyTorch adds its row)
+	$(BIN)/python tools/bench.py $(if $(TORCH),--torch $(TORCH))
 
 mutants: $(VENV)/.mutants ## break the losses and the distiller on purpose: does a test notice? (hours)
 	$(BIN)/python -m pytest tests/book/test_mutants.py
