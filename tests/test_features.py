@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from distill_lib import losses, models
-from distill_lib.features import projector, with_outputs
+from distill_lib.features import forward_pass, projector, with_outputs
 from distill_lib.training import train_many
 
 X = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
@@ -142,6 +142,44 @@ def test_of_a_layer_called_twice_the_first_output_counts():
     np.testing.assert_allclose(found["outer"], core(X), rtol=1e-6)
 
 
+def test_one_pass_gives_outputs_and_features():
+    """``None`` stands for the answer, or for the output that is called features."""
+    model = student()
+    outputs, found = forward_pass(model, {None, "hidden"})(X, training=False)
+    assert outputs.keys() == {"logits"}
+    np.testing.assert_array_equal(outputs["logits"], model(X))
+    np.testing.assert_array_equal(found[None], model(X))
+    np.testing.assert_array_equal(found["hidden"], with_outputs(model, ["hidden"])(X)["hidden"])
+    extended = with_outputs(model, {"features": "hidden"})
+    outputs, found = forward_pass(extended, {None, "features"})(X)
+    assert outputs.keys() == {"logits", "features"}
+    np.testing.assert_array_equal(found[None], outputs["features"])
+    np.testing.assert_array_equal(found["features"], outputs["features"])
+
+
+@pytest.mark.parametrize("has_training", [True, False])
+def test_a_pass_tells_whether_it_trains_to_models_that_ask(has_training):
+    class Asks(keras.Model):
+        def call(self, x, training=None):
+            return {"logits": x, "inner": x + 1 if training else x}
+
+    class AsksNot(keras.Model):
+        def call(self, x):
+            return {"logits": x, "inner": x}
+
+    model = Asks() if has_training else AsksNot()
+    for training in (True, False):
+        _, found = forward_pass(model, {"inner"})(X, training=training)
+        np.testing.assert_array_equal(found["inner"], X + (training and has_training))
+
+
+def test_a_layer_that_is_no_key_is_refused_by_name():
+    model = with_outputs(student(), {"features": "hidden"})
+    hidden = forward_pass(keras.Sequential([model], name="outer"), {"inner"})
+    with pytest.raises(ValueError, match=r"key of outer, .*'logits'\], got 'inner'"):
+        hidden(X)
+
+
 def subclassed():
     class Hidden(keras.Model):
         def call(self, x):
@@ -167,6 +205,7 @@ def subclassed():
             r"must have 2, 3 or 4 axes with the batch, got \(None,",
         ),
         (lambda: projector((None, 5), 3, (2, 2)), "must have 4 axes to have a size"),
+        (lambda: projector((None, 4, 4, 5), 3, (2, 2, 2)), "is longer than"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, message):

@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from distill_lib import losses
 from distill_lib.features import projector
@@ -116,6 +117,51 @@ def test_in_keras_features_are_the_outputs():
     term = DistillationTerm(losses.hint_loss)
     hint = np.mean(losses.hint_loss(teacher_features=V, student_features=Z))
     np.testing.assert_allclose(term.compute_loss(V, Z), hint, rtol=1e-5)
+
+
+def test_without_an_adapter_features_are_those_of_the_layer():
+    features = {None: Z, "hidden": V}
+    assert DistillationTerm(losses.hint_loss).adapt(features) is Z
+    assert DistillationTerm(losses.hint_loss, student_layer="hidden").adapt(features) is V
+
+
+def test_a_teachers_answer_becomes_signals_without_a_gradient():
+    term = DistillationTerm(losses.hint_loss, teacher_layer="hidden")
+    v, hidden = tf.constant(V), tf.constant(Z)
+    with tf.GradientTape() as tape:
+        tape.watch([v, hidden])
+        found = term.teacher_signals(
+            {"logits": v, "hidden": hidden}, {None: v, "hidden": hidden}
+        )
+        total = sum(tf.reduce_sum(value) for value in found.values())
+    assert found.keys() == {"teacher_logits", "teacher_hidden", "teacher_features"}
+    np.testing.assert_array_equal(found["teacher_logits"], V)
+    np.testing.assert_array_equal(found["teacher_features"], Z)
+    assert tape.gradient(total, [v, hidden]) == [None, None]
+
+
+def test_a_term_knows_what_it_needs_and_what_may_change():
+    term = DistillationTerm(losses.mixed_loss, temperature=2.0)
+    assert term.needs == {"labels", "teacher_logits", "student_logits"}
+    assert term.asks_beside({"labels": LABELS})
+    assert not term.asks_beside({"teacher_logits": V})
+    assert term.variables == [term.arguments["temperature"]]
+    term = DistillationTerm(losses.attention_transfer_loss, squared=True)
+    assert term.variables == []
+
+
+def test_stored_features_may_be_given_by_layer():
+    term = DistillationTerm(losses.hint_loss, teacher_layer="b")
+    signals = {"teacher_features": {"a": 2 * V, "b": V}, "student_features": Z}
+    expected = np.mean(losses.hint_loss(teacher_features=V, student_features=Z))
+    np.testing.assert_allclose(term.mean(signals), expected, rtol=1e-5)
+
+
+def test_an_adapter_comes_back_from_the_config():
+    term = DistillationTerm(losses.hint_loss, adapter=projector((None, 5), 7))
+    again = DistillationTerm.from_config(term.get_config())
+    assert isinstance(again.adapter, keras.layers.Dense)
+    assert (again.adapter.units, again.adapter.name) == (7, "projector")
 
 
 def network(seed):
