@@ -25,8 +25,8 @@ TESTS = {
     "distill_lib/losses/_inputs.py": ["tests/losses/test_*.py"],
     "distill_lib/losses/_safe.py": ["tests/losses/test_*.py"],
     "distill_lib/distiller.py": ["tests/test_distiller*.py"],
-    "distill_lib/terms.py": ["tests/test_terms*.py", "tests/test_distiller*.py"],
-    "distill_lib/features.py": ["tests/test_features*.py", "tests/test_distiller*.py"],
+    "distill_lib/terms.py": ["tests/test_terms*.py"],
+    "distill_lib/features.py": ["tests/test_features*.py"],
 }
 
 

@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -64,7 +63,7 @@ class Runner:
         """Run the tests without a mutation: they must pass. Note which runs what, how long."""
         if not (new := [test for test in tests if test not in self._checked]):
             return
-        outcome, by, (seconds, covered) = self._outcome(*self._start(new), 1e9)
+        outcome, by, (seconds, covered) = self._outcome(*self._start(new))
         if outcome != "survived":
             raise RuntimeError(f"tests must pass before anything is mutated, failed: {by}")
         self._checked.update(new)
@@ -81,13 +80,16 @@ class Runner:
                 while jobs and len(active) < workers:
                     mutant, source, tests = jobs.pop()
                     child = self._start(tests, mutant, source)
-                    limit = time.monotonic() + self.slack + 4 * self._time(tests)
-                    active[child[0].sentinel] = (mutant, child, limit)
+                    patience = self.slack + 4 * self._time(tests)
+                    active[child[0].sentinel] = [mutant, child, patience]
+                # Seconds are counted, not read off a clock: it may have been suspended.
                 ready = wait(list(active), timeout=1)
-                for sentinel, (mutant, child, limit) in list(active.items()):
-                    if sentinel in ready or time.monotonic() > limit:
+                for sentinel, entry in list(active.items()):
+                    mutant, child, patience = entry
+                    entry[2] -= not ready
+                    if sentinel in ready or patience <= 0:
                         del active[sentinel]
-                        outcome, by, _ = self._outcome(*child, limit)
+                        outcome, by, _ = self._outcome(*child, timed_out=sentinel not in ready)
                         self._kills[mutant.file, mutant.function, by] += 1
                         self._kills[mutant.file, by] += 1
                         progress.update()
@@ -126,16 +128,16 @@ class Runner:
         near = self._kills[mutant.file, mutant.function, test]
         return -near, -self._kills[mutant.file, test], self._seconds[test]
 
-    def _outcome(self, process, results, limit):
+    def _outcome(self, process, results, timed_out=False):
         """Wait for the child, or end it: (killed or survived, by what, what it measured)."""
         outcome = None, "timeout", ({}, {})
-        if results.poll(max(0.0, min(limit - time.monotonic(), 1e6))):
+        if timed_out:
+            process.kill()
+        else:
             try:
                 outcome = results.recv()
             except EOFError:
                 outcome = None, "crash", ({}, {})
-        else:
-            process.kill()
         process.join()
         code, failed, measured = outcome
         if code == pytest.ExitCode.OK:

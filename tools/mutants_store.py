@@ -70,15 +70,21 @@ def score(mutants):
 
 
 def as_markdown(mutants, made):
-    """A row for each file and each folder; an interval where only a sample was run."""
+    """A row for each file and each folder; an interval where only a sample was run.
+
+    A folder has no score before each of its files has been run, at least in part.
+    """
     folders = sorted({f"{file.rpartition('/')[0]}/" for file in made})
     lines = ["| file | mutants | run | killed | % |", "|---|---|---|---|---|"]
     for name in (*sorted(made), *folders):
         files = [file for file in made if name in (file, f"{file.rpartition('/')[0]}/")]
         total = sum(made[file] for file in files)
         killed, run, percent = score([one for one in mutants if one.file in files])
-        text = f"{percent:.1f}"
-        if 0 < run < total:
+        is_fair = all(
+            any(one.outcome and one.file == file for one in mutants) for file in files
+        )
+        text = f"{percent:.1f}" if is_fair else "not all files run"
+        if is_fair and run < total:
             low, high = binomtest(killed, run).proportion_ci(method="wilson")
             text += f" [{100 * low:.1f}, {100 * high:.1f}]"
         lines.append(f"| `{name}` | {total} | {run} | {killed} | {text} |")
