@@ -32,7 +32,7 @@ from distill_lib.training import train_many
 HERE = Path(__file__).parent
 IMAGES, BATCH = 12_000, 128  # an epoch of all training images
 LIVE_IMAGES = 2_560  # the same, where both sides run large networks
-STUDENTS, STUDENT_STEPS, ALONE = 64, 500, 4
+STUDENTS, STUDENT_STEPS, ALONE = 64, 1_000, 4
 MEMORY_SEEDS, MEMORY_STEPS, TOP, DRAWS = range(10), 1_000, 3, 16
 LABEL_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
