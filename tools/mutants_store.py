@@ -83,7 +83,7 @@ def as_markdown(mutants, made):
         is_fair = all(
             any(one.outcome and one.file == file for one in mutants) for file in files
         )
-        text = f"{percent:.1f}" if is_fair else "not all files run"
+        text = f"{percent:.1f}" if is_fair else "not yet run"
         if is_fair and run < total:
             low, high = binomtest(killed, run).proportion_ci(method="wilson")
             text += f" [{100 * low:.1f}, {100 * high:.1f}]"
