@@ -10,6 +10,8 @@ FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "lin
 ONLY_NAMED = {"canonical", "alternate", "author", "license"}
 REMOTE = re.compile(r"^(https?:)?//")
 STYLE_REMOTE = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])\s*((?:https?:)?//[^'\")]+)")
+# Formulas and code; of the reference, signatures and names of parameters (`**options`).
+NO_PROSE = "pre, code, script, style, .math, .sig, .field-list strong"
 LEFT_OVER = re.compile(r"\*\*|\$\$|\{[a-z:.]+\}`|\[\^[\w-]+\]")
 
 
@@ -24,7 +26,7 @@ def page_problems(html):
                 f"image {image.get('src', '')[:60]} has the alternative text {alt!r}"
             )
     article = page.select_one("article") or page
-    for element in article.select("pre, code, script, style, .math"):
+    for element in article.select(NO_PROSE):
         element.decompose()
     words = article.get_text()
     for match in LEFT_OVER.finditer(words):

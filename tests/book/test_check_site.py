@@ -5,6 +5,7 @@ from check_site import page_problems, problems
 
 BROKEN = [
     ("<article>的**软目标**比</article>", "unrendered markup '**'"),
+    ('<article><dl class="field-list"><dd>**soft</dd></dl></article>', "unrendered markup '**'"),
     ("<article>{cite:p}`hinton2015`</article>", "unrendered markup"),
     ("<article>$$x$$</article>", "unrendered markup"),
     ('<script src="https://cdn.example.org/a.js"></script>', "fetches https://cdn"),
@@ -16,6 +17,8 @@ BROKEN = [
 ]
 GOOD = [
     "<article><code>a ** b</code><pre>**kwargs</pre></article>",
+    '<article><dl><dt class="sig">f(**options)</dt></dl></article>',
+    '<article><dl class="field-list"><dd><strong>**options</strong> – all</dd></dl></article>',
     '<article><span class="math">$$x$$</span></article>',
     '<article><a href="https://example.org">read</a></article>',
     '<link rel="alternate" hreflang="en" href="https://example.org/">',
