@@ -204,7 +204,16 @@ def test_a_result_named_like_a_parameter_is_refused():
         displayed_results(notebook_that_displays([{"a": 1}, {"seed": 2}]), {"seed": 0})
 
 
-@pytest.mark.parametrize("name", ["temperature", "labels"])
+@pytest.mark.parametrize("name", ["consistency", "maps", "methods"])
+def test_a_table_of_several_methods_a_run_is_that_of_the_present_notebook(name):
+    grid = read_grid(BOOK_SWEEPS / f"{name}.yaml")
+    rows, names = read_csv(grid.csv), list(grid.runs[0].parameters)
+    assert {row["code"] for row in rows} == {grid.code_sha256[:12]}, "run the sweep again"
+    held = {tuple(row[one] for one in names) for row in rows}
+    assert held == {tuple(map(str, run.parameters.values())) for run in grid.runs}
+
+
+@pytest.mark.parametrize("name", ["concepts", "labels", "temperature"])
 def test_a_committed_table_holds_its_whole_grid_and_the_present_notebook(name):
     grid = read_grid(BOOK_SWEEPS / f"{name}.yaml")
     rows, names = read_csv(grid.csv), list(grid.runs[0].parameters)
