@@ -1,45 +1,52 @@
 """Distillation inside Keras's own training: ``fit``, callbacks, metrics, saving, strategies."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from distill_lib.features import as_functional, forward_pass
-from distill_lib.terms import PACKAGE, DistillationTerm, as_variable
-
-FOUND = "_found_by_the_distiller"  # handed over on the answer: safe with replicas in threads
+from distill_lib import arguments, counting, objective
+from distill_lib.adjustable import Adjustable
+from distill_lib.class_weights import with_class_weights
+from distill_lib.features import ForwardPass, as_functional
+from distill_lib.terms import PACKAGE
+from distill_lib.watch import Watch
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Distiller(keras.Model):
+class Distiller(Adjustable):
     """Train ``student`` on labels and on a teacher, with the habits of Keras's ``Distiller``.
 
     The loss is ``w * student_loss + (1 - w) * sum_k weight_k * term_k``, plus the student's
     own penalties (regularisers, ``add_loss``) in full. ``student_loss`` is the loss given to
-    ``compile``; the terms are means with the same sample weights and masks. Signals come
+    ``compile``, which must take logits. A term is the mean of its function, with the same
+    sample weights and masks. The signals come
 
-    * from ``teacher``, in every step: ``fit(x, labels)``, or ``fit(x)`` without labels;
-    * with y, stored: ``fit(x, {"labels": y, "teacher_logits": v, "teacher_features": f})``, by
-      the names of the losses' arguments; features of several layers as a dict by layer. What
-      comes with y is not asked of a teacher.
+    * from ``teacher`` in every step: ``fit(x, labels)``, or ``fit(x)`` without labels;
+    * or with y, stored: ``fit(x, {"labels": y, "teacher_logits": v})``, by the names of the
+      functions' arguments; features of several layers as a dictionary by layer. What comes
+      with y is not asked of a teacher. An entry ``"mask"`` says what counts; it is needed
+      where Keras loses the mask on its way, as in the sum of a residual block.
 
-    Calls, ``predict`` and the metrics are those of ``student_logits``: the student's output,
-    or the entry ``"logits"`` if it returns a dict. The teacher runs in inference mode, is
-    never changed and never stored: after loading, set ``distiller.teacher``, before ``fit``.
-    All weights are Variables that a callback may assign to. ``class_weight`` weighs terms too.
-    Losses that compare examples compare those of one replica.
+    Labels may be a dictionary by output if the student returns one. ``evaluate(x, labels)``
+    without the stored signals measures the student alone: its loss is then the student's loss.
+    ``predict`` and ``export`` are those of the student. Calling the distiller itself returns
+    what a step needs, ``{"answer": ..., "features": [...]}``.
+
+    The teacher runs in inference mode, is never changed and never stored: after loading, call
+    ``set_teacher``. Losses that compare examples compare those of one replica.
 
     Args:
-        teacher: a ``keras.Model``, or a list of them: a term is then the mean over teachers.
-            ``None``: all signals come with y.
-        student: the ``keras.Model`` to be trained.
-        distillation_losses: a :class:`~distill_lib.terms.DistillationTerm` or a list.
-        distillation_loss_weights: numbers from 0, one for each; ``None`` is 1 for all.
-        student_loss_weight: w in [0, 1]; at 0, ``compile`` needs no ``loss``.
+        teacher: A ``keras.Model``, or a list of them: a term is then the mean over the
+            teachers. ``None``: all signals come with y.
+        student: The ``keras.Model`` to be trained.
+        distillation_losses: A :class:`~distill_lib.terms.DistillationTerm` or a list of them.
+        distillation_loss_weights: Numbers from 0, one for each; ``None`` is 1 for all.
+        student_loss_weight: The number w in [0, 1]; at 0, ``compile`` needs no ``loss``.
 
     Raises:
-        ValueError: for these arguments, an unknown layer, or a signal that nobody gives.
+        ValueError: For these arguments, for a model that returns probabilities where a term
+            takes logits, for an unknown layer, or for a signal that nobody gives; in ``fit``
+            also if the loss becomes nan or infinite (the signal, row and step are named).
     """
 
     def __init__(
@@ -51,90 +58,111 @@ class Distiller(keras.Model):
         student_loss_weight=0.5,
         name="distiller",
     ):
-        _check_model("student", student)
-        terms = _checked_terms(distillation_losses)
-        w, *weights = _checked_weights(terms, student_loss_weight, distillation_loss_weights)
+        terms = arguments.checked_terms(distillation_losses)
+        arguments.check_student(student, terms)
+        weights = arguments.checked_weights(distillation_loss_weights, len(terms))
+        student_weight = arguments.checked_student_weight(student_loss_weight)
         # The student casts its inputs itself.
         super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
-        self.student, self.distillation_losses, self.teacher = student, terms, teacher
-        self.student_loss_weight = as_variable(w, "student_loss_weight")
-        self.distillation_loss_weights = [as_variable(one, "loss_weight") for one in weights]
-        # Keras looks for variables and layers in its own attributes, not in those of a term.
-        self._knobs = [knob for term in terms for knob in term.variables]
-        self._adapters = [term.adapter for term in terms if term.adapter is not None]
-        self._needs_labels = w > 0
-        self._student_tracker = keras.metrics.Mean(name="student_loss")
-        names = [term.name for term in terms]
-        names = [f"{n}_{i + 1}" if names.count(n) > 1 else n for i, n in enumerate(names)]
-        self._trackers = [keras.metrics.Mean(name=name) for name in names]
-        self._run_student = forward_pass(student, {term.student_layer for term in terms})
+        self.student = student
+        self._set_up(teacher, terms, weights, student_weight)
+        self.adapters = [_own_adapter(term.adapter) for term in terms]
+        self._student_mean = keras.metrics.Mean(name="student_loss")
+        self._distillation_mean = keras.metrics.Mean(name="distillation_loss")
+        self._term_means = [keras.metrics.Mean(name=one) for one in self.term_names]
+        layers = {term.student_layer for term in terms} - {None}
+        self._student_pass = ForwardPass(student, layers)
         if functional := as_functional(student):
             self.compute_output_spec(functional.input)  # builds the adapters
             self.built = True
 
-    def __setattr__(self, name, value):
-        if name != "teacher":
-            return super().__setattr__(name, value)
-        teachers = value if isinstance(value, (list, tuple)) else [value] * (value is not None)
-        for teacher in teachers:
-            _check_model("teacher", teacher)
-        layers = {term.teacher_layer for term in self.distillation_losses}
-        # Past Keras, which would count the teacher's layers among this model's own.
-        object.__setattr__(self, "teacher", value)
-        object.__setattr__(self, "_ask", [forward_pass(one, layers) for one in teachers])
-
-    def __dir__(self):
-        # Saving stores every model that it finds in this list.
-        return [name for name in super().__dir__() if name != "teacher"]
-
     def call(self, inputs, training=None):
-        """The student's logits; what the terms need of the same pass goes along unseen."""
-        outputs, features = self._run_student(inputs, training=training)
-        adapted = [term.adapt(features) for term in self.distillation_losses]
-        setattr(outputs["logits"], FOUND, (outputs, adapted))
-        return outputs["logits"]
+        """Return the student's answer, and out of the same pass the features of each term."""
+        answer, found = self._student_pass(inputs, training=training)
+        features = []
+        for term, adapter in zip(self.distillation_losses, self.adapters, strict=True):
+            feature = objective.features_of(found, term.student_layer)
+            if adapter is not None:
+                # Most layers hand on the mask of their input; this is for those that do not.
+                feature = counting.with_mask(adapter(feature), counting.mask_of(feature))
+            features.append(feature)
+        return {"answer": answer, "features": features}
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, **options):
-        """As Keras's ``fit``; ``class_weight`` is also taken with stored signals."""
+        """As Keras's ``fit``; ``class_weight`` also of tokens, maps and stored signals."""
+        weights = options.pop("sample_weight", None)
+        if (by_class := options.pop("class_weight", None)) is not None:
+            x, y, weights = with_class_weights(self.student, x, y, weights, by_class)
+        if isinstance(y, dict) and weights is not None and not isinstance(weights, dict):
+            weights = dict.fromkeys(y, weights)  # Keras takes weights of tokens only by name
+        options["sample_weight"] = weights
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # Keras warns that it cannot shuffle
-        if isinstance(y, dict) and (by_class := options.pop("class_weight", None)):
-            if options.get("sample_weight") is not None or "labels" not in y:
-                raise ValueError("class_weight needs y['labels'] and no sample_weight")
-            weights = [by_class.get(int(label), 1.0) for label in np.ravel(y["labels"])]
-            options["sample_weight"] = np.asarray(weights, "float32")
+        arguments.check_stored(y)
+        callbacks = keras.tree.flatten(options.pop("callbacks", None) or [])
+        # First, because no later callback shall save weights that are nan.
+        options["callbacks"] = [Watch(x, y, callbacks), *callbacks]
         return super().fit(x, y, batch_size, epochs, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The sum that the class describes, a scalar; the parts go to the metrics."""
-        given, sample_weight = _by_name(y), _single(sample_weight)
-        size, weight = ops.shape(y_pred)[0], self.student_loss_weight.value
+        """Return the sum that the class describes, a scalar; its parts go to the metrics."""
+        given = arguments.signals_in(y, self.distillation_losses)
+        parts = [self._aggregate_additional_loss(one) for one in self.losses]
+        size = ops.shape(keras.tree.flatten(y_pred["answer"])[0])[0]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        total = sum((self._aggregate_additional_loss(one) for one in self.losses), 0.0)
-        if self._check_labels(given):
-            loss = self._compile_loss(given["labels"], y_pred, sample_weight)
-            self._student_tracker.update_state(loss * replicas, size)
-            total += weight * loss
-        means = self._term_means(x, given, y_pred, sample_weight)
-        parts = zip(means, self.distillation_loss_weights, self._trackers, strict=True)
-        for mean, part, tracker in parts:
-            tracker.update_state(mean, size)
-            total += (1 - weight) * part.value * mean / replicas
-        return total
+        has_labels = self._has_labels(given)
+        with_terms = training or self._has_all_signals(given) or not has_labels
+        w = self._student_weight.value if with_terms else 1.0
+        if has_labels:
+            loss = objective.student_loss(
+                self._compile_loss, self.loss, given, y_pred["answer"], sample_weight
+            )
+            self._student_mean.update_state(loss * replicas, size)
+            parts.append(w * loss)
+        if with_terms and self.distillation_losses:
+            values = self._values_of_terms(x, given, y_pred, sample_weight)
+            pairs = zip(self._term_weights, values, strict=True)
+            total = sum(weight.value * value for weight, value in pairs)
+            self._distillation_mean.update_state(total, size)
+            for mean, value in zip(self._term_means, values, strict=True):
+                mean.update_state(value, size)
+            parts.append((1 - w) * total / replicas)
+        return sum(parts, 0.0)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """The metrics of ``compile``, of labels and the student's logits."""
-        if "labels" not in (given := _by_name(y)):
-            return self.get_metrics_result()
-        return super().compute_metrics(x, given["labels"], y_pred, _single(sample_weight))
+        """Return the metrics of ``compile``, of labels and the student's answer, and ours."""
+        given = arguments.signals_in(y, self.distillation_losses)
+        if "labels" in given:
+            labels, answer = objective.judged(
+                self.loss, given, y_pred["answer"], sample_weight, weightless_counts=False
+            )
+            results = super().compute_metrics(x, labels, answer, sample_weight)
+        else:
+            results = self.get_metrics_result()
+        # What `compute_loss` has left out is not 0, it was not measured.
+        unmeasured = [] if self._has_labels(given) else ["student_loss"]
+        if not self._has_all_signals(given):
+            unmeasured += ["distillation_loss", *self.term_names]
+        return {name: value for name, value in results.items() if name not in unmeasured}
+
+    def predict_step(self, data):
+        """Return the student's answer."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self(x, training=False)["answer"]
+
+    def export(self, *arguments, **options):
+        """Export the student, as its own ``export`` does."""
+        return self.student.export(*arguments, **options)
 
     def get_config(self):
         """Return all but the teacher; weights and knobs with their present values."""
-        parts = {"student": self.student, "distillation_losses": list(self.distillation_losses)}
+        pairs = zip(self.distillation_losses, self.term_names, strict=True)
+        terms = [term.with_knobs(self.get_knobs(name)) for term, name in pairs]
+        parts = {"student": self.student, "distillation_losses": terms}
         return {
             **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()},
-            "distillation_loss_weights": [float(w) for w in self.distillation_loss_weights],
-            "student_loss_weight": float(self.student_loss_weight),
+            "distillation_loss_weights": list(self.distillation_loss_weights),
+            "student_loss_weight": self.student_loss_weight,
             "name": self.name,
         }
 
@@ -144,55 +172,42 @@ class Distiller(keras.Model):
         parts = {name: config[name] for name in ("student", "distillation_losses")}
         return cls(**config | keras.saving.deserialize_keras_object(parts, custom_objects))
 
-    def _check_labels(self, given):
+    def _has_labels(self, given):
         has_loss = self._compile_loss is not None
         if self._needs_labels and not (has_loss and "labels" in given):
             missing = "labels in y" if has_loss else "a loss in compile"
             raise ValueError(f"student_loss_weight must be 0, or else give {missing}")
+        if has_loss:
+            arguments.check_takes_logits(self.loss, self.student, self.distillation_losses)
         return has_loss and "labels" in given
 
-    def _term_means(self, x, given, y_pred, sample_weight):
-        if not hasattr(y_pred, FOUND):  # Keras, building under a strategy, gives a copy
-            y_pred = self(x, training=False)
-        outputs, adapted = getattr(y_pred, FOUND)
-        student = {f"student_{name}": value for name, value in outputs.items()}
-        live = any(term.asks_beside(given) for term in self.distillation_losses)
-        asked = [ask(x, training=False) for ask in self._ask] if live else []
-        for term, features in zip(self.distillation_losses, adapted, strict=True):
-            own = {**student, "student_features": features}
-            every = [{**own, **term.teacher_signals(*one), **given} for one in asked]
-            means = [term.mean(one, sample_weight) for one in every or [own | given]]
-            yield sum(means) / len(means)
+    def _has_all_signals(self, given):
+        has_teacher = bool(self._teacher_passes)
+        return has_teacher or not objective.wants_teacher(self.distillation_losses, given)
+
+    def _values_of_terms(self, x, given, y_pred, sample_weight):
+        """The value of each term, with the teachers asked if that is needed."""
+        teachers = self._teacher_passes
+        if not objective.wants_teacher(self.distillation_losses, given):
+            teachers = []
+        asked = [teacher(x, training=False) for teacher in teachers]
+        common = objective.common_signals(self.loss, given, y_pred["answer"])
+        values = []
+        for term, knobs, features in zip(
+            self.distillation_losses, self._knobs, y_pred["features"], strict=True
+        ):
+            own = {**common, "student_features": features}
+            weight = objective.single_weight(sample_weight)
+            values.append(objective.term_value(term, knobs, own, asked, weight))
+        return values
 
 
-def _by_name(y):
-    return y if isinstance(y, dict) else {} if y is None else {"labels": y}
-
-
-def _single(sample_weight):
-    """Keras repeats a weight for each entry of y."""
-    if isinstance(sample_weight, dict):
-        return sample_weight.get("labels", next(iter(sample_weight.values())))
-    return sample_weight
-
-
-def _check_model(name, model):
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"{name} must be a keras.Model, got {model!r}")
-
-
-def _checked_terms(terms):
-    terms = list(terms) if isinstance(terms, (list, tuple)) else [terms]
-    if wrong := [term for term in terms if not isinstance(term, DistillationTerm)]:
-        raise ValueError(f"distillation_losses must be DistillationTerms, got {wrong}")
-    return terms
-
-
-def _checked_weights(terms, student_loss_weight, weights):
-    weights = [1.0] * len(terms) if weights is None else list(weights)
-    if len(weights) != len(terms) or any(weight < 0 for weight in weights):
-        rule = f"be {len(terms)} numbers from 0 like distillation_losses"
-        raise ValueError(f"distillation_loss_weights must {rule}, got {weights}")
-    if not 0 <= student_loss_weight <= 1:
-        raise ValueError(f"student_loss_weight must lie in [0, 1], got {student_loss_weight}")
-    return [float(weight) for weight in (student_loss_weight, *weights)]
+def _own_adapter(adapter):
+    """A copy of a term's adapter, so that no two distillers train the same one."""
+    if adapter is None:
+        return None
+    copy = adapter.__class__.from_config(adapter.get_config())
+    if adapter.built:
+        copy.build_from_config(adapter.get_build_config())
+        copy.set_weights(adapter.get_weights())
+    return copy

@@ -1,12 +1,13 @@
-"""One summand of a distillation loss: a pure loss function, its knobs and its layers."""
+"""One summand of a distillation loss: a loss function, its knobs, and its layers."""
 
 import inspect
 from numbers import Real
+from types import MappingProxyType
 
 import keras
 from keras import ops
 
-from distill_lib import losses
+from distill_lib import counting, losses
 
 PACKAGE = "distill_lib"
 for _function in filter(inspect.isfunction, vars(losses).values()):  # so that it can be saved
@@ -17,24 +18,30 @@ for _function in filter(inspect.isfunction, vars(losses).values()):  # so that i
 class DistillationTerm(keras.distillation.DistillationLoss):
     """A loss function for a :class:`~distill_lib.distiller.Distiller`, or for Keras's own.
 
-    There (no layers, no labels) ``DistillationTerm(soft_target_loss, temperature=4.0)``
-    replaces ``LogitsDistillation(temperature=4.0)``, whose default feeds raw logits to a
-    divergence of probabilities (Keras 3.12.0 to 3.15.1).
+    A term only describes; it holds no variables, so several distillers may be given the same
+    one. Each of them makes its own copy of the adapter and its own variables of the knobs.
+
+    In Keras's distiller, ``DistillationTerm(soft_target_loss, temperature=4.0)`` replaces
+    ``LogitsDistillation(temperature=4.0)``, whose default compares raw logits with a divergence
+    of probabilities (Keras 3.12.0 to 3.15.1). There a term can use neither layers nor labels.
 
     Args:
-        function: takes signals by name, gives one value for each example. Register a function
-            of your own with Keras if it is to be saved.
-        student_layer, teacher_layer: whose output are the features: a path
-            ``"backbone/conv3"``, or a key where the model returns a dict. ``None`` is the key
-            ``"features"``, or else the answer.
-        adapter: a layer for the student's features, see :mod:`distill_lib.features`.
-        name: of the metric; by default the function's.
-        **arguments: the knobs of ``function``. A number becomes a ``keras.Variable``, to be
-            changed in training: ``term.arguments["temperature"].assign(2.0)``.
+        function: Takes signals by name and returns one value for each example, such as the
+            functions of :mod:`distill_lib.losses`. A function of your own must be registered
+            with Keras if the distiller is to be saved.
+        student_layer: The layer whose output is ``student_features``: a path such as
+            ``"backbone/conv3"``, or a key of the dictionary that the student returns. ``None``
+            means the key ``"features"``, or the student's logits if there is no such key.
+        teacher_layer: The same for ``teacher_features``.
+        adapter: A layer that is applied to the student's features and trained with it, such as
+            :func:`~distill_lib.features.projector`.
+        name: The name of the metric; by default that of the function.
+        **knobs: The other arguments of ``function``. To change a number while a distiller
+            trains, call its ``set_knobs``. A ``keras.Variable`` is used as it is.
 
     Raises:
-        ValueError: a function that does not take ``arguments``, or features where a layer is
-            named; on the first batch, a missing signal or whatever ``function`` refuses.
+        ValueError: If the function does not take a knob, if a knob is out of range, or if a
+            layer is named although the function takes no features.
     """
 
     def __init__(
@@ -45,108 +52,130 @@ class DistillationTerm(keras.distillation.DistillationLoss):
         teacher_layer=None,
         adapter=None,
         name=None,
-        **arguments,
+        **knobs,
     ):
         self.function, self.adapter = function, adapter
         self.student_layer, self.teacher_layer = student_layer, teacher_layer
         self.name = name or getattr(function, "__name__", type(function).__name__)
         parameters = inspect.signature(function).parameters.values()
         named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
-        self.takes, self._takes_all = {one.name for one in named}, len(named) < len(parameters)
-        self.needs = {one.name for one in named if one.default is one.empty} - arguments.keys()
-        if not self._takes_all:
-            self._check(arguments)
-        self.arguments = {key: as_variable(value, key) for key, value in arguments.items()}
-        self._unchecked = arguments  # a loss cannot see that a Variable is out of range
+        self.takes_everything = len(named) < len(parameters)
+        self.takes = {one.name for one in named}
+        required = {one.name for one in named if one.default is one.empty}
+        self.needs = required - knobs.keys()
+        self.knobs = MappingProxyType(dict(knobs))  # read-only: a change would reach nobody
+        self._check()
 
-    def _check(self, arguments):
-        if unknown := sorted(arguments.keys() - self.takes):
-            raise ValueError(f"arguments must be those of {self.name}, got {unknown}")
+    def __repr__(self):
+        parts = [self.name]
+        for name in ("student_layer", "teacher_layer", "adapter"):
+            if getattr(self, name) is not None:
+                parts.append(f"{name}={getattr(self, name)!r}")
+        parts += [f"{name}={value}" for name, value in self.knobs.items()]
+        return f"DistillationTerm({', '.join(parts)})"
+
+    def _check(self):
+        self.check_knobs(self.knobs)
+        if self.takes_everything:
+            return
         if not any(name.startswith("student_") for name in self.takes):
             raise ValueError(f"function must take student_logits or the like, got {self.name}")
         for name in ("student_layer", "adapter", "teacher_layer"):
-            features = "teacher_features" if name[0] == "t" else "student_features"
+            features = "teacher_features" if name == "teacher_layer" else "student_features"
             if getattr(self, name) is not None and features not in self.takes:
                 raise ValueError(f"{name} needs a function of {features}, got {self.name}")
 
-    @property
-    def variables(self):
-        """The knobs that are Variables."""
-        return [value for value in self.arguments.values() if isinstance(value, keras.Variable)]
+    def check_knobs(self, knobs):
+        """Raise ``ValueError`` for a knob that the function does not take or cannot use."""
+        unknown = sorted(knobs.keys() - self.takes)
+        if unknown and not self.takes_everything:
+            raise ValueError(f"knobs must be arguments of {self.name}, got {unknown}")
+        is_ours = getattr(self.function, "__module__", "").startswith("distill_lib.losses")
+        for name, value in knobs.items():
+            if is_ours and is_number(value):
+                losses.check_knob(name, value)
 
-    def adapt(self, features):
-        """Out of the student's features by layer its own, adapted, with their mask."""
-        found = features[self.student_layer]
-        mask = getattr(found, "_keras_mask", None)
-        found = found if self.adapter is None else self.adapter(found)
-        if mask is not None:
-            found._keras_mask = mask
-        return found
+    def uses(self, name):
+        """Return whether the function takes the signal ``name``."""
+        return self.takes_everything or name in self.takes
 
-    def asks_beside(self, given):
-        """Whether the function needs a teacher's signal that is not among those given."""
-        return any(name.startswith("teacher_") for name in self.needs - given.keys())
+    def lacks(self, names):
+        """Return the signals, sorted, that the function needs beside those named."""
+        return sorted(self.needs - set(names))
 
-    def teacher_signals(self, outputs, features):
-        """A live teacher's outputs by name, and its features; no gradient goes back."""
-        found = {f"teacher_{name}": value for name, value in outputs.items()}
-        found["teacher_features"] = features[self.teacher_layer]
-        return {name: ops.stop_gradient(value) for name, value in found.items()}
+    def value_of(self, signals, knobs, sample_weight=None):
+        """Return the mean of the function over what counts, a scalar.
 
-    def mean(self, signals, sample_weight=None):
-        """The :func:`~distill_lib.losses.weighted_mean`, with the mask of the student's output.
+        Features with three axes, ``(batch, steps, width)``, are compared step by step: each
+        step is an example of its own. To compare whole sequences, pool them in the model.
 
-        Features with a mask of steps are compared step by step, each an example of its own.
+        Args:
+            signals: Tensors by name, the features of this term among them. The signal
+                ``"mask"``, the masks that Keras keeps with the others, and weights of 0 say
+                what does not count; see :mod:`distill_lib.counting`.
+            knobs: Numbers or Variables by name.
+            sample_weight: Numbers of the leading axes of the function's values.
+
+        Raises:
+            ValueError: If a signal is missing, or whatever the function refuses.
         """
-        if missing := sorted(self.needs - signals.keys()):
+        if missing := self.lacks(signals):
             raise ValueError(f"{self.name} must get {missing}, got {sorted(signals)}")
-        if not self._takes_all:
-            signals = {name: signals[name] for name in signals.keys() & self.takes}
-        if isinstance(signals.get("teacher_features"), dict):
-            signals["teacher_features"] = signals["teacher_features"][self.teacher_layer]
-        student = next(signals[name] for name in sorted(signals) if name.startswith("student_"))
-        mask = getattr(student, "_keras_mask", None)
-        by_step = mask is not None and len(mask.shape) > 1 and "student_features" in signals
-        if mask is not None and "mask" in self.takes:
-            signals["mask"] = mask
-        if by_step:
-            signals = {name: _steps_as_examples(name, signals[name]) for name in signals}
-        values = self._values(signals)
-        values = ops.reshape(values, ops.shape(mask)) if by_step else values
-        if "mask" in signals and len(mask.shape) > len(values.shape):
-            mask = ops.any(mask, axis=-1)  # the function has summed over the steps itself
+        used = {name: value for name, value in signals.items() if self.uses(name)}
+        used.pop("mask", None)
+        mask = signals.get("mask")
+        for value in used.values():
+            mask = counting.both(mask, counting.mask_of(value))
+        counted = counting.both(mask, counting.has_weight(sample_weight))
+        # What does not count is blanked first: it may be nan, and so would be its gradient.
+        for name, value in used.items():
+            used[name] = counting.without_uncounted(value, counted)
+        values = self._values(used, knobs, counted)
+        mask = counting.with_axes(mask, len(values.shape))
         return losses.weighted_mean(values, sample_weight, mask)
 
-    def _values(self, signals):
-        if self._unchecked is not None:
-            self.function(**signals, **self._unchecked)
-            self._unchecked = None
-        return self.function(**signals, **self.arguments)
+    def _values(self, used, knobs, counted):
+        features = used.get("student_features")
+        only_features = all(name.endswith("_features") for name in used)
+        if features is None or not only_features or len(features.shape) != 3:
+            return self.function(**used, **knobs, **self._mask_for(used, counted))
+        shape = ops.shape(features)[:2]
+        flat = {name: _steps_as_examples(value) for name, value in used.items()}
+        if counted is not None:
+            counted = _steps_as_examples(counting.both(counted, ops.ones(shape, "bool")))
+        values = self.function(**flat, **knobs, **self._mask_for(flat, counted))
+        return ops.reshape(values, shape)
+
+    def _mask_for(self, used, counted):
+        """What a function that takes a mask itself is given, on the axes of the examples."""
+        if counted is None or "mask" not in self.takes:
+            return {}
+        is_of_features = "student_features" in used
+        axes = 1 if is_of_features else len(used["student_logits"].shape) - 1
+        return {"mask": counting.with_axes(counted, axes)}
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
-        """For Keras's ``Distiller``: the mean over the batch, a scalar."""
-        teacher = {"teacher_logits": teacher_outputs, "teacher_features": teacher_outputs}
-        student = {"student_logits": student_outputs, "student_features": student_outputs}
-        return self.mean(teacher | student)
+        """Return the mean over the batch, a scalar, for Keras's ``Distiller``."""
+        signals = {"teacher_logits": teacher_outputs, "teacher_features": teacher_outputs}
+        signals |= {"student_logits": student_outputs, "student_features": student_outputs}
+        return self.value_of(signals, dict(self.knobs))
 
     def validate_model_compatibility(self, teacher, student):
-        """For Keras's ``Distiller``, which gives neither labels nor one pass with features."""
-        used = {"student_layer", "teacher_layer", "adapter"}
-        names = [name for name in sorted(used) if getattr(self, name) is not None]
-        if names := names + sorted({"labels"} & self.needs):
+        """Refuse what Keras's ``Distiller`` does not give: labels, and features of layers."""
+        layers = ("adapter", "student_layer", "teacher_layer")
+        names = [name for name in layers if getattr(self, name) is not None]
+        if "labels" in self.needs:
+            names.append("labels")
+        if names:
             rule = f"must use none of {names} in Keras's Distiller"
             raise ValueError(f"{self.name} {rule}: take that of distill_lib.distiller")
 
     def get_config(self):
-        """Return what rebuilds the term; a Variable is stored by its present value."""
+        """Return what rebuilds the term; of a Variable its present value."""
         config = {key: getattr(self, key) for key in ("student_layer", "teacher_layer", "name")}
         for key in ("function", "adapter"):
             config[key] = keras.saving.serialize_keras_object(getattr(self, key))
-        numbers = {
-            key: float(one) if isinstance(one, keras.Variable) else one
-            for key, one in self.arguments.items()
-        }
-        return config | {"arguments": numbers}
+        return config | {"knobs": {name: _plain(one) for name, one in self.knobs.items()}}
 
     @classmethod
     def from_config(cls, config):
@@ -154,17 +183,25 @@ class DistillationTerm(keras.distillation.DistillationLoss):
         config = dict(config)
         for key in ("function", "adapter"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config.pop("arguments"), **config)
+        return cls(**config.pop("knobs"), **config)
+
+    def with_knobs(self, knobs):
+        """Return the same term with other values of its knobs."""
+        layers = {"student_layer": self.student_layer, "teacher_layer": self.teacher_layer}
+        options = {"adapter": self.adapter, "name": self.name, **layers}
+        return DistillationTerm(self.function, **options, **{**self.knobs, **knobs})
 
 
-def as_variable(value, name):
-    """A ``keras.Variable`` that is not trained, of a number; anything else as it is."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return keras.Variable(float(value), trainable=False, name=name)
+def is_number(value):
+    """Return whether a knob is a number, which may be changed, and not a flag or an array."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _steps_as_examples(name, signal):
-    """``(batch, steps, ...)`` -> ``(batch * steps, ...)``, for features and their mask."""
-    shape = (-1,) if name == "mask" else (-1, *signal.shape[2:])
-    return ops.reshape(signal, shape) if name == "mask" or "_features" in name else signal
+def _plain(value):
+    """A knob as it is written into a file."""
+    return float(value) if isinstance(value, keras.Variable) else value
+
+
+def _steps_as_examples(tensor):
+    """``(batch, steps, ...)`` -> ``(batch * steps, ...)``."""
+    return ops.reshape(tensor, (-1, *tensor.shape[2:]))

@@ -24,12 +24,14 @@ def test_names_are_as_in_keras():
     teacher = teacher_net()
     distiller = Distiller(teacher, net(), [soft(), hint(), soft()])
     assert distiller.name == "distiller"
-    assert distiller.teacher is teacher
+    assert distiller.get_teacher() is teacher
     assert distiller.built
-    names = ["student_loss", "soft_target_loss_1", "hint_loss", "soft_target_loss_3"]
-    assert [metric.name for metric in distiller.metrics] == names
-    assert distiller.student_loss_weight.name == "student_loss_weight"
-    assert {w.name for w in distiller.distillation_loss_weights} == {"loss_weight"}
+    names = ["soft_target_loss_1", "hint_loss", "soft_target_loss_3"]
+    assert distiller.term_names == names
+    every = ["student_loss", "distillation_loss", *names]
+    assert [metric.name for metric in distiller.metrics] == every
+    assert distiller.student_loss_weight == 0.5
+    assert distiller.distillation_loss_weights == (1.0, 1.0, 1.0)
     named = Distiller(teacher, net(), soft(), name="mine")
     assert named.name == "mine"
     assert Distiller.from_config(named.get_config()).name == "mine"
@@ -81,5 +83,5 @@ def test_a_students_own_casts_stay():
     student.dtype_policy = keras.DTypePolicy("mixed_bfloat16")
     distiller = Distiller(None, student)
     shifted = 1000 + X
-    np.testing.assert_array_equal(distiller(shifted), student(shifted))
+    np.testing.assert_array_equal(distiller(shifted)["answer"], student(shifted))
     assert distiller.dtype_policy.name == "mixed_bfloat16"

@@ -1,0 +1,140 @@
+"""What a distiller is given: checked, and refused with a sentence that says what to write."""
+
+import keras
+import numpy as np
+
+from distill_lib.activations import check_gives_logits, last_activation
+from distill_lib.features import as_functional
+from distill_lib.terms import DistillationTerm
+
+INSTEAD = {
+    "LogitsDistillation": "DistillationTerm(soft_target_loss, temperature=3.0)",
+    "FeatureDistillation": "DistillationTerm(hint_loss, student_layer=..., teacher_layer=...)",
+}
+STRINGS_OF_PROBABILITIES = (
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "binary_crossentropy",
+    "kl_divergence",
+)
+
+
+def checked_terms(terms):
+    """Return the terms as a list; what is no term is refused, with what to write instead."""
+    terms = list(terms) if isinstance(terms, (list, tuple)) else [terms]
+    for term in terms:
+        if not isinstance(term, DistillationTerm):
+            name = type(term).__name__
+            given = "function" if callable(term) else repr(term)
+            instead = INSTEAD.get(name, f"DistillationTerm({given}, ...)")
+            raise ValueError(
+                f"distillation_losses must be DistillationTerms, got {term!r}: write {instead}"
+            )
+    return terms
+
+
+def check_student(student, terms):
+    """Refuse what is no model, and probabilities where a term takes logits."""
+    _check_model("student", student)
+    if any(term.uses("student_logits") and not term.takes_everything for term in terms):
+        check_gives_logits("student", student)
+
+
+def checked_teachers(teacher, terms):
+    """Return a list of teachers; what is no model, or gives probabilities, is refused."""
+    teachers = list(teacher) if isinstance(teacher, (list, tuple)) else [teacher]
+    if teacher is None:
+        return []
+    for one in teachers:
+        _check_model("teacher", one)
+        if any(term.uses("teacher_logits") and not term.takes_everything for term in terms):
+            check_gives_logits("teacher", one)
+    return teachers
+
+
+def checked_weights(weights, count):
+    """Return ``count`` weights from 0; ``None`` is 1 for each."""
+    weights = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    if len(weights) != count or not all(0 <= weight < np.inf for weight in weights):
+        rule = f"be {count} finite numbers from 0 like distillation_losses"
+        raise ValueError(f"distillation_loss_weights must {rule}, got {weights}")
+    return weights
+
+
+def checked_student_weight(weight):
+    """Return a number in [0, 1]."""
+    if not 0 <= weight <= 1:
+        raise ValueError(f"student_loss_weight must lie in [0, 1], got {weight}")
+    return float(weight)
+
+
+def unique_names(names):
+    """Return the names, numbered where one occurs more than once."""
+    return [
+        f"{name}_{number}" if names.count(name) > 1 else name
+        for number, name in enumerate(names, start=1)
+    ]
+
+
+def index_of(term_name, names):
+    """Return the number of the term with this name."""
+    if term_name not in names:
+        raise ValueError(f"term_name must be one of {names}, got {term_name!r}")
+    return names.index(term_name)
+
+
+def check_takes_logits(loss, student, terms):
+    """Refuse a label loss that would take the student's logits for probabilities."""
+    uses_logits = any(term.uses("student_logits") for term in terms)
+    if not uses_logits and last_activation(student) != "linear":
+        return  # the student may well return probabilities
+    for one in keras.tree.flatten(loss):
+        takes_probabilities = getattr(one, "from_logits", True) is False
+        if takes_probabilities or one in STRINGS_OF_PROBABILITIES:
+            rule = "take logits: give a loss object with from_logits=True"
+            raise ValueError(f"loss must {rule}, got {one!r}")
+
+
+def signals_in(y, terms):
+    """Return y as signals by name: its own names, or ``{"labels": y}``.
+
+    Raises:
+        ValueError: If there is a name that neither the loss nor a term uses.
+    """
+    if y is None:
+        return {}
+    if not isinstance(y, dict):
+        return {"labels": y}
+    names = {"labels", "mask"}
+    for term in terms:
+        names |= term.takes - term.knobs.keys()
+    if not any(name in names or name.startswith("teacher_") for name in y):
+        return {"labels": y}  # labels by output
+    unused = sorted(y.keys() - names)
+    if unused and not any(term.takes_everything for term in terms):
+        raise ValueError(f"y must hold only what is used, {sorted(names)}, got {unused}")
+    return y
+
+
+def check_stored(y):
+    """Refuse stored probabilities that are given as logits."""
+    for name, array in y.items() if isinstance(y, dict) else ():
+        if name == "teacher_logits" and isinstance(array, np.ndarray):
+            rows = array.reshape(-1, array.shape[-1])
+            sums = rows.sum(axis=-1)
+            if rows.shape[-1] > 1 and (rows >= 0).all() and np.allclose(sums, 1, atol=1e-3):
+                raise ValueError(f"{name} must be logits, got probabilities (rows that sum to 1)")
+
+
+def logits_shape(student):
+    """Return the shape of the student's logits, or ``None`` if it hides its graph."""
+    functional = as_functional(student)
+    if functional is None:
+        return None
+    output = functional.output
+    return output["logits"].shape if isinstance(output, dict) else output.shape
+
+
+def _check_model(name, model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"{name} must be a keras.Model, got {model!r}")
