@@ -5,19 +5,28 @@
   ``student_features``. Further arguments are knobs: a number, a scalar tensor, or a
   ``keras.Variable`` that a callback may change between steps.
 - *Notation*: z and v are the student's and the teacher's logits, N the number of classes (the
-  last axis), T the temperature, p = softmax(v / T), q = softmax(z / T); divergences are in
-  nats. Labels are integers from 0 to N - 1, another one gives nan.
-- *Shapes*: logits are ``(..., N)``, labels ``(...)``; features are ``(batch, ...)``, vectors or
-  maps with the channels last. Every loss returns one value for each example, ``(...)`` or
-  ``(batch,)``; :func:`weighted_mean` turns them into the number that is minimised, with
-  weights and masks. Where an example's value depends on the others of the batch, the loss
-  takes a ``mask`` ``(batch,)`` itself: what is masked is nobody's partner and costs 0.
-- *Precision*: float32 or wider; values and gradients are finite for logits of plus or minus
+  last axis), T the temperature, p = softmax(v / T), q = softmax(z / T). Divergences are in
+  nats. Labels are integers from 0 to N - 1.
+- *Shapes*: logits are ``(..., N)`` and labels ``(...)``; features are ``(batch, ...)``, vectors
+  or maps with the channels last. Every loss returns one value for each example, ``(...)`` or
+  ``(batch,)``. :func:`weighted_mean` turns these into the number that is minimised, with
+  weights and masks. Where the value of an example depends on the others of the batch, the loss
+  takes a ``mask`` itself, true where the example counts: a masked example is compared with no
+  other, and its loss is 0. What a mask leaves out may hold anything, nan too.
+- *Precision*: float32 or wider. Values and gradients are finite for logits of plus or minus
   ten thousand. Where the teacher trains too, pass ``keras.ops.stop_gradient`` of its signals.
+- *Never*: a logit of -inf rules a class out. Its probability is 0, and 0 * (-inf) is 0: the
+  class adds nothing to a sum over p, and gradients are finite. A loss that would be infinite
+  because of it, or that has no use for it, refuses such a teacher and says so. A student that
+  rules out what the teacher, or the label, thinks possible has a loss of infinity.
+- *Broken numbers*: where logits or features hold nan, or logits +inf, the loss is not finite.
 - *Errors*: ``ValueError`` for shapes that do not fit, fewer classes or examples than the
-  formula needs, and numbers out of range (not of a tensor or Variable).
+  formula needs, labels that are no classes, and knobs out of range (:func:`check_knob`). Inside
+  a traced program values are not known: there such a label or knob makes the loss nan.
 """
 
+from distill_lib.losses._checks import check_knob
+from distill_lib.losses.bernoulli import bernoulli_soft_target_loss, binary_label_loss
 from distill_lib.losses.decoupled import decoupled_loss, decoupled_parts
 from distill_lib.losses.feature import (
     attention_transfer_loss,

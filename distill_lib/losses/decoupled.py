@@ -1,20 +1,26 @@
-"""Decoupled knowledge distillation: the target class and the others, weighed apart."""
+"""Decoupled knowledge distillation: the target class and the other classes, weighed apart."""
+
+from math import inf
 
 from keras import ops
 
-from distill_lib.losses._inputs import at_label, scalar, soften
-from distill_lib.losses._safe import EMPTY, divergence
+from distill_lib.losses._checks import knob
+from distill_lib.losses._inputs import one_hot, picked, softened
+from distill_lib.losses._safe import divergence, log_sum
 
 
 def decoupled_parts(*, labels, teacher_logits, student_logits, temperature=1.0):
-    """Split KL(p || q) exactly: KL = target part + (1 - p[label]) * non-target part.
+    """Split KL(p || q) exactly into target part + (1 - p[label]) * non-target part.
 
-    The target part compares p[label] and 1 - p[label] with the student's two numbers; the
-    non-target part compares the other classes among themselves, each side renormalised. With
-    two classes it is 0. Returns target part, non-target part (without T^2), p[label].
+    The target part compares the two numbers p[label] and 1 - p[label] with the student's. The
+    non-target part compares the other classes among themselves, after each side is divided by
+    its sum over them. It is 0 for two classes, and where the teacher rules every other class
+    out. Returns the target part, the non-target part (both without the factor T^2) and
+    p[label], each ``(...)``.
     Source: Zhao et al. (2022), equation 7.
     """
-    return _parts(labels, teacher_logits, student_logits, temperature)[:3]
+    log_p, log_q, _ = softened(teacher_logits, student_logits, temperature)
+    return _parts(log_p, log_q, labels)
 
 
 def decoupled_loss(
@@ -26,30 +32,41 @@ def decoupled_loss(
     non_target_weight=8.0,
     temperature=4.0,
 ):
-    """DKD, T^2 (a target part + b non-target part) of :func:`decoupled_parts`, any a and b.
+    """Return DKD, T^2 (a target part + b non-target part), see :func:`decoupled_parts`.
 
-    Plain distillation has a = 1 and b = 1 - p[label]: a sure teacher's knowledge about the
-    other classes hardly counts. Here b is the same for all examples.
+    The weights a and b are any finite numbers. Plain distillation has a = 1 and
+    b = 1 - p[label], by which the knowledge of a sure teacher about the other classes hardly
+    counts. Here b is the same for all examples.
     Source: Zhao et al. (2022), equation 8; b = 8 and T = 4 are its usual values for CIFAR-100.
     """
-    target, non_target, _, factor = _parts(labels, teacher_logits, student_logits, temperature)
-    target = scalar("target_weight", target_weight, target.dtype) * target
-    non_target = scalar("non_target_weight", non_target_weight, target.dtype) * non_target
-    return factor * (target + non_target)
+    log_p, log_q, factor = softened(teacher_logits, student_logits, temperature)
+    target, non_target, _ = _parts(log_p, log_q, labels)
+    target_weight = knob("target_weight", target_weight, target.dtype)
+    non_target_weight = knob("non_target_weight", non_target_weight, target.dtype)
+    return factor * (target_weight * target + non_target_weight * non_target)
 
 
-def _parts(labels, teacher_logits, student_logits, temperature):
-    """The target part, the non-target part, p[label] and T^2."""
-    log_p, log_q, factor = soften(teacher_logits, student_logits, temperature)
-    (target_p, others_p), (target_q, others_q) = (_split(x, labels) for x in (log_p, log_q))
-    parts = divergence(target_p, target_q), divergence(others_p, others_q)
-    return *parts, ops.exp(target_p[..., 0]), factor
+def _parts(log_p, log_q, labels):
+    """Return the target part, the non-target part and p[label], each ``(...)``."""
+    is_label = one_hot("labels", labels, log_p)
+    target_p, others_p = _split(log_p, is_label)
+    target_q, others_q = _split(log_q, is_label)
+    p_label = ops.exp(target_p[..., 0])
+    return divergence(target_p, target_q), divergence(others_p, others_q), p_label
 
 
-def _split(log_p, labels):
-    """log p of (label, any other) ``(..., 2)``; log p of each other, given not the label."""
-    label, is_label = at_label(labels, log_p)
-    others = ops.where(is_label, EMPTY, log_p)
-    rest = ops.logsumexp(others, axis=-1)
-    given = ops.where(is_label, EMPTY, log_p - rest[..., None])
-    return ops.stack([label, rest], axis=-1), given
+def _split(log_p, is_label):
+    """Return the logarithms of two distributions.
+
+    The first is that of (the label, any other class), ``(..., 2)``. The second is that of the
+    other classes, given that it is not the label, ``(..., classes)`` with -inf at the label.
+    """
+    log_others = ops.where(is_label, -inf, log_p)
+    log_any_other = log_sum(log_others)
+    target = ops.stack([picked(log_p, is_label), log_any_other], axis=-1)
+    never = ops.equal(log_others, -inf)
+    log_given = (
+        ops.where(never, 0.0, log_others)
+        - ops.where(ops.equal(log_any_other, -inf), 0.0, log_any_other)[..., None]
+    )
+    return target, ops.where(never, -inf, log_given)

@@ -1,39 +1,45 @@
 """Relation knowledge: the shape that the examples of a batch make, whatever the widths.
 
-Features are ``(batch, ...)``, flattened; ``mask`` is ``(batch,)``, true counts. Losses of
-distances and angles stay as they are when one network's features are shifted, rotated,
-reflected or scaled; those of products and cosines also, except for the shift.
+Features are ``(batch, ...)`` and are flattened. ``mask`` is ``(batch,)``, and true where the
+example counts: a masked one is compared with no other, and its loss is 0. Every loss is
+``(batch,)``. Those of distances and angles stay as they are when the features of one network
+are shifted, rotated, reflected or scaled. Those of products and cosines also stay, except
+under a shift.
 """
 
 from keras import ops
 
-from distill_lib.losses._inputs import check_shape, positive, rows
-from distill_lib.losses._safe import EMPTY, root, unit
+from distill_lib.losses._checks import check_shape, knob
+from distill_lib.losses._inputs import flat_features
+from distill_lib.losses._safe import root, unit
+
+MASKED_SCORE = -1e30  # its softmax is 0; finite, because all scores may be masked
 
 
 def distance_relation_loss(*, teacher_features, student_features, mask=None):
-    """RKD-D: mean over j != i of Huber(psi^S_ij - psi^T_ij), for each example i.
+    """Return RKD-D, the mean over j != i of Huber(psi^S_ij - psi^T_ij), for each example i.
 
-    psi_ij = |f_i - f_j| / (mean distance over i != j), for each network; Huber(x) is x^2 / 2
-    for |x| <= 1 and |x| - 1/2 beyond. The paper sums over pairs; its code averages over all
+    psi_ij = |f_i - f_j| / (mean distance over i != j), for each network. Huber(x) is x^2 / 2
+    for |x| <= 1 and |x| - 1/2 beyond. The paper sums over pairs. Its code averages over all
     batch^2 entries, the zero diagonal included: (batch - 1) / batch of this mean.
     Source: Park et al. (2019), section 3.2.1.
     """
-    teacher, student, kept = rows(teacher_features, student_features, mask)
+    teacher, student, kept = flat_features(teacher_features, student_features, mask)
     pairs, count = _partners(kept)
     difference = _relative_distances(student, pairs) - _relative_distances(teacher, pairs)
     return ops.sum(pairs * _huber(difference), axis=1) / count
 
 
 def angle_relation_loss(*, teacher_features, student_features, mask=None):
-    """RKD-A: mean over i != k of Huber(cos^S_ijk - cos^T_ijk), for each example j.
+    """Return RKD-A, the mean over i != k of Huber(cos^S_ijk - cos^T_ijk), for each example j.
 
-    cos_ijk is the cosine of the angle at j between i and k, all three different (0 where a
-    row equals row j); it takes batch^3 numbers of memory. The paper sums over triplets; its
-    code averages over all batch^3 entries: (batch - 1)(batch - 2) / batch^2 of this mean.
+    cos_ijk is the cosine of the angle at j between i and k, all three different. It is 0 where
+    the features of i or k equal those of j. The loss takes batch^3 numbers of memory. The paper
+    sums over triplets. Its code averages over all batch^3 entries:
+    (batch - 1)(batch - 2) / batch^2 of this mean.
     Source: Park et al. (2019), section 3.2.2.
     """
-    teacher, student, kept = rows(teacher_features, student_features, mask, least=3)
+    teacher, student, kept = flat_features(teacher_features, student_features, mask, least=3)
     pairs, count = _partners(kept)
     # (j, i, k): i and k are partners of the vertex j and of one another.
     triples = pairs[:, :, None] * pairs[:, None, :] * pairs
@@ -42,76 +48,84 @@ def angle_relation_loss(*, teacher_features, student_features, mask=None):
 
 
 def similarity_preserving_loss(*, teacher_features, student_features, mask=None):
-    """SP, mean_j (G^S_ij - G^T_ij)^2 for each example i, G = F F' with rows of length 1.
+    """Return SP, mean_j (G^S_ij - G^T_ij)^2 for each example i.
 
-    The mean over examples is the paper's value. The diagonal counts.
+    G = F F' holds the products of all pairs of examples, and each of its rows is divided by its
+    length. The mean over examples is the paper's value. The diagonal counts.
     Source: Tung and Mori (2019), section 3.
     """
-    teacher, student, kept = rows(teacher_features, student_features, mask)
-    products = [unit(ops.matmul(x, ops.transpose(x))) for x in (student, teacher)]
-    squares = ops.square(products[0] - products[1])
+    teacher, student, kept = flat_features(teacher_features, student_features, mask)
+    teacher_products = unit(ops.matmul(teacher, ops.transpose(teacher)))
+    student_products = unit(ops.matmul(student, ops.transpose(student)))
+    squares = ops.square(student_products - teacher_products)
     return ops.sum(squares, axis=1) / ops.maximum(ops.sum(kept), 1)
 
 
 def probabilistic_transfer_loss(*, teacher_features, student_features, mask=None):
-    """PKT, KL(P_i || Q_i) for each example i, over its neighbours j != i.
+    """Return PKT, KL(P_i || Q_i) for each example i, over its neighbours j != i.
 
-    P_ij is the teacher's (1 + cosine_ij) / 2, divided by the row's sum; Q_ij the student's.
-    The paper sums over i; its code also counts j = i, and divides the sum by batch^2.
+    P_ij is the teacher's (1 + cosine_ij) / 2, divided by the sum of the row; Q_ij is the
+    student's. The paper sums over i. Its code also counts j = i, and divides the sum by
+    batch^2.
     Source: Passalis and Tefas (2018), section 3.
     """
-    teacher, student, kept = rows(teacher_features, student_features, mask)
+    teacher, student, kept = flat_features(teacher_features, student_features, mask)
     pairs, _ = _partners(kept)
-    p, q = (_neighbour_probabilities(x, pairs) for x in (teacher, student))
+    p, q = _neighbour_probabilities(teacher, pairs), _neighbour_probabilities(student, pairs)
     log_p, log_q = (ops.log(ops.where(pairs > 0, x, 1.0)) for x in (p, q))
     return ops.sum(p * (log_p - log_q), axis=1)
 
 
 def contrastive_loss(*, teacher_features, student_features, temperature=0.1, mask=None):
-    """In-batch InfoNCE, -log softmax_j(cos(s_i, t_j) / T)[i] for each i, of equal widths.
+    """Return in-batch InfoNCE, -log softmax_j(cos(s_i, t_j) / T)[i] for each example i.
 
-    log(batch) minus its expected mean is at most the two layers' mutual information. CRD
-    itself draws thousands of negatives from a memory of the data set and trains a critic on
-    them. At equality it is not 0: others still resemble this one. It sees one-sided rotations.
+    Teacher and student have equal widths. log(batch) minus the expected mean of the loss is at
+    most the mutual information of the two layers. CRD itself draws thousands of negatives from
+    a memory of the data set, and trains a critic on them. Where the student equals the teacher
+    the loss is not 0, for other examples still resemble this one. Unlike its neighbours here it
+    sees a rotation of one side.
     Source: van den Oord et al. (2018), equation 4; Tian et al. (2020) for distillation.
     """
-    teacher, student, kept = rows(teacher_features, student_features, mask)
+    teacher, student, kept = flat_features(teacher_features, student_features, mask)
     check_shape("teacher_features", teacher, student.shape, "the width of student_features")
-    temperature = positive("temperature", temperature, student.dtype)
+    temperature = knob("temperature", temperature, student.dtype)
     scores = ops.matmul(unit(student), ops.transpose(unit(teacher))) / temperature
-    log_shares = ops.log_softmax(ops.where(kept > 0, scores, EMPTY), axis=1)
+    log_shares = ops.log_softmax(ops.where(kept > 0, scores, MASKED_SCORE), axis=1)
     own = ops.eye(ops.shape(scores)[0], dtype=scores.dtype)
     return -kept * ops.sum(own * log_shares, axis=1)
 
 
 def _partners(kept):
-    """``(batch, batch)``: 1 for two different kept examples; and their number for each."""
+    """Return ``(batch, batch)``, 1 for two different kept examples; and how many each has."""
     pairs = kept[:, None] * kept[None, :] * (1 - ops.eye(ops.shape(kept)[0], dtype=kept.dtype))
     return pairs, ops.maximum(ops.sum(kept) - 1, 1)
 
 
 def _huber(difference):
-    """x^2 / 2 for |x| <= 1, |x| - 1/2 beyond."""
+    """Return x^2 / 2 for |x| <= 1, and |x| - 1/2 beyond."""
     size = ops.abs(difference)
     return ops.where(size <= 1, 0.5 * ops.square(difference), size - 0.5)
 
 
 def _relative_distances(features, pairs):
-    """``(batch, width)`` -> ``(batch, batch)`` distances with mean 1 over the pairs."""
-    # Differences, not the Gram matrix: |a|^2 + |b|^2 - 2ab cancels for near rows.
+    """Return the distances ``(batch, batch)``, divided by their mean over the pairs."""
+    # Differences, not the Gram matrix: |a|^2 + |b|^2 - 2ab cancels for near features.
     distances = root(ops.sum(ops.square(features[:, None] - features[None, :]), axis=-1))
     mean = ops.sum(pairs * distances) / ops.maximum(ops.sum(pairs), 1)
-    return distances / ops.where(mean > 0, mean, 1.0)
+    return distances / ops.where(ops.equal(mean, 0), 1.0, mean)
 
 
 def _angle_cosines(features):
-    """``(batch, width)`` -> cosines ``(j, i, k)`` of the angles at j."""
+    """Return the cosines ``(j, i, k)`` of the angles at j between i and k."""
     directions = unit(features[None, :] - features[:, None])  # (j, i, width), from j to i
     return ops.matmul(directions, ops.swapaxes(directions, 1, 2))
 
 
 def _neighbour_probabilities(features, pairs):
+    """Return the similarities ``(batch, batch)`` of the pairs, each row with the sum 1."""
     cosines = ops.matmul(unit(features), ops.transpose(unit(features)))
+    similarities = 0.5 * (1 + cosines)
     # Opposite directions have similarity 0, whose logarithm is not finite.
-    similarities = pairs * ops.maximum(0.5 * (1 + cosines), 1e-6)
-    return similarities / ops.maximum(ops.sum(similarities, axis=1, keepdims=True), 1e-6)
+    similarities = pairs * ops.where(similarities < 1e-6, 1e-6, similarities)
+    sums = ops.sum(similarities, axis=1, keepdims=True)
+    return similarities / ops.where(ops.equal(sums, 0), 1.0, sums)

@@ -178,7 +178,7 @@ def check_precision(loss, teacher, student, **knobs):
 
 
 def check_knob(loss, teacher, student, name, good, bad, rule, **knobs):
-    """A number and a Variable do the same; a number out of range is refused by name."""
+    """Numbers, tensors and Variables do the same; one out of range is refused, or makes nan."""
     variable = keras.Variable(1.0 if good != 1 else 0.5, dtype="float64")
     variable.assign(good)
     found = call(loss, teacher, student, **{name: variable}, **knobs)
@@ -188,6 +188,14 @@ def check_knob(loss, teacher, student, name, good, bad, rule, **knobs):
     for value in bad:
         with pytest.raises(ValueError, match=f"^{name} must {rule}, got {value}$"):
             call(loss, teacher, student, **{name: value}, **knobs)
+        wrong = keras.Variable(value, dtype="float64")
+        for given in (wrong, tf.constant(value, "float64"), np.array(value, "float64")):
+            with pytest.raises(ValueError, match=f"^{name} must {rule}, got {float(value)}$"):
+                call(loss, teacher, student, **{name: given}, **knobs)
+        run = tf.function(lambda: call(loss, teacher, student, **{name: wrong}, **knobs))  # noqa: B023
+        assert np.isnan(run()).all()
+        wrong.assign(good)  # the same program, for a callback may change the Variable
+        np.testing.assert_allclose(run(), expected, rtol=1e-12)
     with pytest.raises(ValueError, match=rf"^{name} must have the scalar shape \(\), got"):
         call(loss, teacher, student, **{name: np.array([good])}, **knobs)
 
@@ -225,14 +233,19 @@ def check_axes(loss, teacher, student, **knobs):
 
 
 def check_label(loss, teacher, student, **knobs):
-    """A label outside the classes gives nan for that example only, and no nan gradient."""
+    """A label that is no class is refused; in a program it gives nan, but no nan gradient."""
     if "labels" in knobs:
-        labels = np.append([-1, teacher.shape[1]], np.zeros(len(student) - 2, int))
-        knobs = {**knobs, "labels": labels}
-        found = call(loss, teacher, student, **knobs)
-        np.testing.assert_array_equal(np.isnan(found), np.arange(len(student)) < 2)
-        slope = gradient_of(lambda s: call(loss, teacher, s, **knobs), student)
-        assert np.isfinite(slope).all()
+        last = teacher.shape[1] - 1
+        labels = np.append([-1, last + 1], np.zeros(len(student) - 2, int))
+        for wrong, value in ((labels, -1), (np.where(labels < 0, last + 1, labels), last + 1)):
+            rule = (
+                rf"^labels must be whole numbers from 0 to {last}, got {value} at index \(0,\)"
+            )
+            with pytest.raises(ValueError, match=rule):
+                call(loss, teacher, student, **{**knobs, "labels": wrong})
+        run = tf.function(lambda s: call(loss, teacher, s, **{**knobs, "labels": labels}))
+        np.testing.assert_array_equal(np.isnan(run(student)), np.arange(len(student)) < 2)
+        assert np.isfinite(gradient_of(run, student)).all()
 
 
 EACH = [check_gradients, check_order, check_programs, check_precision]  # of any loss

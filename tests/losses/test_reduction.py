@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -45,6 +46,7 @@ def test_doubled_weights_double_the_result():
 
 
 def test_masked_nan_poisons_neither_value_nor_gradient(gradient):
+    @tf.function  # where a label that is no class gives nan
     def loss(logits):
         values = hard_label_loss(labels=np.array([0, -1]), student_logits=logits)
         return weighted_mean(values, mask=np.array([1, 0]))
@@ -54,6 +56,16 @@ def test_masked_nan_poisons_neither_value_nor_gradient(gradient):
     slope = gradient(loss, logits)
     np.testing.assert_allclose(slope[0], [-0.75, 0.25, 0.25, 0.25], rtol=1e-6)
     np.testing.assert_array_equal(slope[1], 0.0)
+
+
+def test_weight_zero_over_nan_counts_in_the_divisor_alone(gradient):
+    found = weighted_mean([1.0, np.nan, np.inf], [2.0, 0.0, 0.0])
+    np.testing.assert_allclose(found, 2 / 3, rtol=1e-6)
+    assert np.isnan(weighted_mean([1.0, np.nan], [2.0, 1e-9]))
+    slope = gradient(lambda x: weighted_mean(x, [2.0, 0.0]), np.array([1.0, np.nan]))
+    np.testing.assert_array_equal(slope, [1.0, 0.0])
+    slope = gradient(lambda w: weighted_mean([1.0, np.nan], w), np.array([2.0, 0.0]))
+    assert np.isfinite(slope).all()
 
 
 def test_half_precision_is_summed_in_float32():

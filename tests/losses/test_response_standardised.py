@@ -153,6 +153,16 @@ def test_bad_input():
         bad = (0, -1.0) if name == "temperature" else (float("nan"), float("-inf"))
         rule = "be a finite number above 0" if name == "temperature" else "be finite"
         check_knob(correlation_loss, TEACHER, STUDENT, name, good, bad, rule)
-    rule = r"^student_logits must have the shape \(batch, classes\) .* got shape \(2, 3, 4\)"
-    with pytest.raises(ValueError, match=rule):
-        call(correlation_loss, TEACHER.reshape(2, 3, 4), STUDENT.reshape(2, 3, 4))
+
+
+def test_every_leading_index_is_an_example():
+    tokens = (TEACHER.reshape(2, 3, 4), STUDENT.reshape(2, 3, 4))
+    expected = call(correlation_loss, TEACHER, STUDENT, **KNOBS)
+    found = call(correlation_loss, *tokens, **KNOBS)
+    np.testing.assert_allclose(found, np.reshape(expected, (2, 3)), rtol=1e-12)
+    padding = np.array([[1, 1, 0], [1, 0, 1]], bool)
+    for mask, flat in ((padding, padding.ravel()), ([True, False], np.arange(6) < 3)):
+        expected = call(correlation_loss, TEACHER[flat], STUDENT[flat], **KNOBS)
+        found = np.asarray(call(correlation_loss, *tokens, mask=mask, **KNOBS))
+        np.testing.assert_allclose(found.ravel()[flat], expected, rtol=1e-12)
+        np.testing.assert_array_equal(found.ravel()[~flat], 0.0)

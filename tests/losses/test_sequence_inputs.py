@@ -67,11 +67,20 @@ def test_the_teacher_gets_no_gradient():
     assert tape.gradient(total, teacher) is None
 
 
-def test_a_token_outside_the_vocabulary_is_not_silent():
+def test_a_token_outside_the_vocabulary_is_refused_or_nan():
     tokens = TOKENS.copy()
-    tokens[0, 0] = 5
-    found = np.asarray(sequence_log_probability(tokens=tokens, logits=LOGITS))
-    np.testing.assert_array_equal(np.isnan(found), [True, False, False, False])
+    tokens[1, 2] = 5
+    rule = r"^tokens must be whole numbers from 0 to 4, got 5 at index \(1, 2\)"
+    with pytest.raises(ValueError, match=rule):
+        sequence_log_probability(tokens=tokens, logits=LOGITS)
+    with pytest.raises(ValueError, match=rule):
+        policy(tokens)
+    for run in (tf.function(sequence_log_probability), tf.function(policy_gradient_loss)):
+        sides = {"logits": LOGITS}
+        if run.python_function is policy_gradient_loss:
+            sides = {"teacher_logits": LOGITS, "student_logits": LOGITS[::-1]}
+        found = run(tokens=tokens, **sides)
+        np.testing.assert_array_equal(np.isnan(found), [False, True, False, False])
 
 
 def test_bad_shapes():
@@ -107,5 +116,5 @@ def test_bad_shapes():
             ValueError, match=r"^token_losses must have the shape \(batch, steps"
         ):
             sum_over_tokens(losses)
-    with pytest.raises(ValueError, match=r"^student_logits .* 2 or more classes last, got"):
+    with pytest.raises(ValueError, match=r"^logits must have 2 or more classes last, got"):
         sequence_log_probability(tokens=TOKENS, logits=LOGITS[..., :1])
