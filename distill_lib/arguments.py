@@ -123,7 +123,9 @@ def check_stored(y):
             rows = array.reshape(-1, array.shape[-1])
             sums = rows.sum(axis=-1)
             if rows.shape[-1] > 1 and (rows >= 0).all() and np.allclose(sums, 1, atol=1e-3):
-                raise ValueError(f"{name} must be logits, got probabilities (rows that sum to 1)")
+                raise ValueError(
+                    f"{name} must be logits, got probabilities (rows that sum to 1)"
+                )
 
 
 def logits_shape(student):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from distill_lib import losses, models
-from distill_lib.features import forward_pass, projector, with_outputs
+from distill_lib.features import ForwardPass, outputs_by_name, projector, with_outputs
 from distill_lib.training import train_many
 
 X = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
@@ -142,19 +142,25 @@ def test_of_a_layer_called_twice_the_first_output_counts():
     np.testing.assert_allclose(found["outer"], core(X), rtol=1e-6)
 
 
-def test_one_pass_gives_outputs_and_features():
-    """``None`` stands for the answer, or for the output that is called features."""
+def test_one_pass_gives_the_answer_and_the_features():
     model = student()
-    outputs, found = forward_pass(model, {None, "hidden"})(X, training=False)
-    assert outputs.keys() == {"logits"}
-    np.testing.assert_array_equal(outputs["logits"], model(X))
-    np.testing.assert_array_equal(found[None], model(X))
+    answer, found = ForwardPass(model, {"hidden"})(X)
+    np.testing.assert_array_equal(answer, model(X))
+    assert found.keys() == {"logits", "hidden"}
+    np.testing.assert_array_equal(found["logits"], model(X))
     np.testing.assert_array_equal(found["hidden"], with_outputs(model, ["hidden"])(X)["hidden"])
     extended = with_outputs(model, {"features": "hidden"})
-    outputs, found = forward_pass(extended, {None, "features"})(X)
-    assert outputs.keys() == {"logits", "features"}
-    np.testing.assert_array_equal(found[None], outputs["features"])
-    np.testing.assert_array_equal(found["features"], outputs["features"])
+    answer, found = ForwardPass(extended, {"features"})(X)
+    assert answer.keys() == found.keys() == {"logits", "features"}
+    np.testing.assert_array_equal(found["features"], answer["features"])
+
+
+def test_one_tensor_is_called_logits_and_several_need_names():
+    model = student()
+    assert outputs_by_name(model, 3) == {"logits": 3}
+    assert outputs_by_name(model, {"boxes": 1}) == {"boxes": 1}
+    with pytest.raises(ValueError, match=r"student must return one tensor or a dict, got \[1"):
+        outputs_by_name(model, [1, 2])
 
 
 @pytest.mark.parametrize("has_training", [True, False])
@@ -169,13 +175,13 @@ def test_a_pass_tells_whether_it_trains_to_models_that_ask(has_training):
 
     model = Asks() if has_training else AsksNot()
     for training in (True, False):
-        _, found = forward_pass(model, {"inner"})(X, training=training)
+        _, found = ForwardPass(model, {"inner"})(X, training=training)
         np.testing.assert_array_equal(found["inner"], X + (training and has_training))
 
 
 def test_a_layer_that_is_no_key_is_refused_by_name():
     model = with_outputs(student(), {"features": "hidden"})
-    hidden = forward_pass(keras.Sequential([model], name="outer"), {"inner"})
+    hidden = ForwardPass(keras.Sequential([model], name="outer"), {"inner"})
     with pytest.raises(ValueError, match=r"key of outer, .*'logits'\], got 'inner'"):
         hidden(X)
 
@@ -200,6 +206,10 @@ def subclassed():
             "must not be named like an out",
         ),
         (lambda: with_outputs(subclassed(), ["x"]), "must be functional or begin with"),
+        (
+            lambda: with_outputs(student(), ["hidden"], {"hiden": projector((None, 5), 7)}),
+            r"adapters must be among the layers \['hidden'\], got \['hiden'\]",
+        ),
         (
             lambda: projector((None,), 3),
             r"must have 2, 3 or 4 axes with the batch, got \(None,",

@@ -5,11 +5,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from distill_lib import losses
 from distill_lib.features import projector
-from distill_lib.terms import DistillationTerm
+from distill_lib.terms import DistillationTerm, is_number
 
 RNG = np.random.default_rng(0)
 V, Z = RNG.normal(scale=2, size=(2, 8, 3)).astype("float32")
@@ -24,13 +23,17 @@ def expected(temperature):
     ))  # fmt: skip
 
 
-def test_the_mean_is_the_weighted_mean_of_the_function():
+def value_of(term, signals, sample_weight=None):
+    return term.value_of(signals, dict(term.knobs), sample_weight)
+
+
+def test_the_value_is_the_weighted_mean_of_the_function():
     term = DistillationTerm(losses.soft_target_loss, temperature=3.0)
-    np.testing.assert_allclose(term.mean(SIGNALS), expected(3.0).mean(), rtol=1e-5)
-    weighted = term.mean(SIGNALS, WEIGHTS)
+    np.testing.assert_allclose(value_of(term, SIGNALS), expected(3.0).mean(), rtol=1e-5)
+    weighted = value_of(term, SIGNALS, WEIGHTS)
     np.testing.assert_allclose(weighted, (WEIGHTS * expected(3.0)).mean(), rtol=1e-5)
-    term.arguments["temperature"].assign(1.0)
-    np.testing.assert_allclose(term.mean(SIGNALS), expected(1.0).mean(), rtol=1e-5)
+    other = term.value_of(SIGNALS, {"temperature": keras.Variable(1.0)})
+    np.testing.assert_allclose(other, expected(1.0).mean(), rtol=1e-5)
 
 
 def masked(array, mask):
@@ -45,23 +48,13 @@ def test_masked_steps_count_nowhere_in_logits_and_features():
     z[~mask] = np.nan
     term = DistillationTerm(losses.soft_target_loss)
     kept = {"teacher_logits": v[mask], "student_logits": z[mask]}
-    found = term.mean({"teacher_logits": v, "student_logits": masked(z, mask)})
-    np.testing.assert_allclose(found, term.mean(kept), rtol=1e-5)
+    found = value_of(term, {"teacher_logits": v, "student_logits": masked(z, mask)})
+    np.testing.assert_allclose(found, value_of(term, kept), rtol=1e-5)
     for loss in (losses.hint_loss, losses.distance_relation_loss):
         term = DistillationTerm(loss)
         kept = {"teacher_features": v[mask], "student_features": z[mask]}
-        found = term.mean({"teacher_features": v, "student_features": masked(z, mask)})
-        np.testing.assert_allclose(found, term.mean(kept), rtol=1e-5)
-
-
-def test_an_adapter_keeps_the_mask():
-    term = DistillationTerm(
-        losses.hint_loss, student_layer="x", adapter=projector((2, 5, 3), 4)
-    )
-    mask = np.ones((2, 5), bool)
-    adapted = term.adapt({"x": masked(np.zeros((2, 5, 3), "float32"), mask)})
-    assert adapted.shape == (2, 5, 4)
-    np.testing.assert_array_equal(adapted._keras_mask, mask)
+        found = value_of(term, {"teacher_features": v, "student_features": masked(z, mask)})
+        np.testing.assert_allclose(found, value_of(term, kept), rtol=1e-5)
 
 
 def test_a_mask_of_examples_counts_examples():
@@ -69,10 +62,9 @@ def test_a_mask_of_examples_counts_examples():
     mask = np.array([True, False, True, True, False, True])
     for loss in (losses.hint_loss, losses.distance_relation_loss):
         kept = {"teacher_features": v[mask], "student_features": z[mask]}
-        found = DistillationTerm(loss).mean(
-            {"teacher_features": v, "student_features": masked(z, mask)}
-        )
-        np.testing.assert_allclose(found, DistillationTerm(loss).mean(kept), rtol=1e-5)
+        given = {"teacher_features": v, "student_features": masked(z, mask)}
+        found = value_of(DistillationTerm(loss), given)
+        np.testing.assert_allclose(found, value_of(DistillationTerm(loss), kept), rtol=1e-5)
 
 
 def test_a_function_may_sum_over_the_steps_itself():
@@ -85,7 +77,7 @@ def test_a_function_may_sum_over_the_steps_itself():
     values = losses.policy_gradient_loss(
         tokens=tokens, teacher_logits=v, student_logits=z, mask=mask
     )
-    np.testing.assert_allclose(term.mean(signals), np.sum(values) / 2, rtol=1e-5)
+    np.testing.assert_allclose(value_of(term, signals), np.sum(values) / 2, rtol=1e-5)
 
 
 def test_a_function_of_everything_gets_everything():
@@ -95,7 +87,7 @@ def test_a_function_of_everything_gets_everything():
         seen.update(signals)
         return keras.ops.sum(signals["student_logits"], axis=-1)
 
-    found = DistillationTerm(everything).mean(SIGNALS)
+    found = value_of(DistillationTerm(everything), SIGNALS)
     np.testing.assert_allclose(found, Z.sum(axis=-1).mean(), rtol=1e-5)
     assert seen.keys() == SIGNALS.keys()
 
@@ -104,11 +96,9 @@ def test_names_are_those_of_functions_and_arguments():
     partial = functools.partial(losses.soft_target_loss, temperature=3.0)
     term = DistillationTerm(partial)
     assert term.name == "partial"
-    np.testing.assert_allclose(term.mean(SIGNALS), expected(3.0).mean(), rtol=1e-5)
+    np.testing.assert_allclose(value_of(term, SIGNALS), expected(3.0).mean(), rtol=1e-5)
     term = DistillationTerm(losses.soft_target_loss, temperature=3.0)
     assert term.name == "soft_target_loss"
-    assert term.arguments["temperature"].name == "temperature"
-    assert not term.arguments["temperature"].trainable
     registered = keras.saving.get_registered_name(losses.soft_target_loss)
     assert registered == "distill_lib>soft_target_loss"
 
@@ -119,42 +109,28 @@ def test_in_keras_features_are_the_outputs():
     np.testing.assert_allclose(term.compute_loss(V, Z), hint, rtol=1e-5)
 
 
-def test_without_an_adapter_features_are_those_of_the_layer():
-    features = {None: Z, "hidden": V}
-    assert DistillationTerm(losses.hint_loss).adapt(features) is Z
-    assert DistillationTerm(losses.hint_loss, student_layer="hidden").adapt(features) is V
-
-
-def test_a_teachers_answer_becomes_signals_without_a_gradient():
-    term = DistillationTerm(losses.hint_loss, teacher_layer="hidden")
-    v, hidden = tf.constant(V), tf.constant(Z)
-    with tf.GradientTape() as tape:
-        tape.watch([v, hidden])
-        found = term.teacher_signals(
-            {"logits": v, "hidden": hidden}, {None: v, "hidden": hidden}
-        )
-        total = sum(tf.reduce_sum(value) for value in found.values())
-    assert found.keys() == {"teacher_logits", "teacher_hidden", "teacher_features"}
-    np.testing.assert_array_equal(found["teacher_logits"], V)
-    np.testing.assert_array_equal(found["teacher_features"], Z)
-    assert tape.gradient(total, [v, hidden]) == [None, None]
-
-
-def test_a_term_knows_what_it_needs_and_what_may_change():
+def test_a_term_knows_what_it_needs_and_does_not_change():
     term = DistillationTerm(losses.mixed_loss, temperature=2.0)
     assert term.needs == {"labels", "teacher_logits", "student_logits"}
-    assert term.asks_beside({"labels": LABELS})
-    assert not term.asks_beside({"teacher_logits": V})
-    assert term.variables == [term.arguments["temperature"]]
-    term = DistillationTerm(losses.attention_transfer_loss, squared=True)
-    assert term.variables == []
+    assert term.lacks({"labels": LABELS}) == ["student_logits", "teacher_logits"]
+    assert term.uses("labels")
+    assert not term.uses("mask")
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        term.knobs["temperature"] = 1.0
 
 
-def test_stored_features_may_be_given_by_layer():
-    term = DistillationTerm(losses.hint_loss, teacher_layer="b")
-    signals = {"teacher_features": {"a": 2 * V, "b": V}, "student_features": Z}
-    expected = np.mean(losses.hint_loss(teacher_features=V, student_features=Z))
-    np.testing.assert_allclose(term.mean(signals), expected, rtol=1e-5)
+def test_a_term_says_what_it_is():
+    term = DistillationTerm(losses.hint_loss, student_layer="a", teacher_layer="b")
+    assert repr(term) == "DistillationTerm(hint_loss, student_layer='a', teacher_layer='b')"
+    term = DistillationTerm(losses.soft_target_loss, temperature=4.0)
+    assert repr(term) == "DistillationTerm(soft_target_loss, temperature=4.0)"
+
+
+def test_numbers_can_change_and_flags_cannot():
+    assert is_number(2)
+    assert is_number(np.float32(2))
+    assert not is_number(True)
+    assert not is_number([1.0])
 
 
 def test_an_adapter_comes_back_from_the_config():
@@ -207,12 +183,11 @@ def test_the_config_gives_the_term_back_with_its_present_knobs():
         losses.attention_transfer_loss, student_layer="a/b", teacher_layer="c", name="at",
         power=3.0, squared=True,
     )  # fmt: skip
-    term.arguments["power"].assign(1.5)
+    term = term.with_knobs({"power": keras.Variable(1.5)})
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(term))
     assert again.function is losses.attention_transfer_loss
     assert (again.student_layer, again.teacher_layer, again.name) == ("a/b", "c", "at")
-    assert float(again.arguments["power"]) == 1.5
-    assert again.arguments["squared"] is True
+    assert dict(again.knobs) == {"power": 1.5, "squared": True}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +195,7 @@ def test_the_config_gives_the_term_back_with_its_present_knobs():
     [
         (
             lambda: DistillationTerm(losses.hint_loss, power=2.0),
-            r"those of hint_loss, got \['p",
+            r"arguments of hint_loss, got \['p",
         ),
         (lambda: DistillationTerm(np.mean), "function must take student_logits or the like"),
         (
@@ -232,11 +207,11 @@ def test_the_config_gives_the_term_back_with_its_present_knobs():
             "teacher_layer needs a function of teacher_features",
         ),
         (
-            lambda: DistillationTerm(losses.soft_target_loss).mean({"student_logits": Z}),
+            lambda: value_of(DistillationTerm(losses.soft_target_loss), {"student_logits": Z}),
             r"soft_target_loss must get \['teacher_logits'\], got \['student_logits'\]",
         ),
         (
-            lambda: DistillationTerm(losses.soft_target_loss, temperature=0.0).mean(SIGNALS),
+            lambda: DistillationTerm(losses.soft_target_loss, temperature=0.0),
             "temperature must be a finite number above 0, got 0",
         ),
     ],
