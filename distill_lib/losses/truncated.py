@@ -1,0 +1,122 @@
+"""A teacher of whom only the k most probable classes are known, and all others as one outcome.
+
+What is compared are k + 1 outcomes: each kept class, and "any other class". Merging outcomes
+never raises a divergence, so these losses are lower bounds of the divergence of all classes.
+Both arrays of the teacher come from :meth:`distill_lib.signals.StoredSignal.arrays_by_name`.
+"""
+
+from math import inf
+
+from keras import ops
+
+from distill_lib.losses._inputs import as_floats, as_logits, check_shape, positive
+
+NOTHING = -1e30  # the logarithm of an empty sum, but finite, so that its gradient is 0, not nan
+
+
+def top_k_soft_target_loss(
+    *, teacher_classes, teacher_log_probabilities, student_logits, temperature=1.0
+):
+    """The soft target loss of k + 1 outcomes, T^2 sum_j P_j (log P_j - log Q_j).
+
+    P and Q are the probabilities of the k kept classes and, last, of all others together. The
+    loss is at most :func:`~distill_lib.losses.soft_target_loss` of all classes, equal to it
+    for k = N and k = N - 1, and exactly 0 with a gradient of 0 where the student's
+    probabilities are the teacher's. Its gradient with respect to z is T (q - p'), where p' has
+    the teacher's probabilities, but divides the teacher's tail as the student divides its own:
+    what the teacher thinks of the single classes in the tail is not known, and not taught.
+
+    Args:
+        teacher_classes: the numbers of the kept classes, integers ``(..., k)``, no two equal.
+        teacher_log_probabilities: their log-probabilities at T and, last, that of all other
+            classes together, ``(..., k + 1)``; minus infinity means "never". They are scaled
+            to sum to 1 exactly, which rounded ones do not.
+        student_logits: logits of all N classes, ``(..., N)``.
+        temperature: T, the one at which the teacher's probabilities were stored.
+
+    Returns:
+        one value in nats for each example, ``(...)``. It is nan where a class is not one of
+        the N, where two are equal, and where a log-probability is nan.
+
+    Raises:
+        ValueError: for shapes that do not fit, and a temperature that is not above 0.
+
+    Source: the log-sum inequality for the bound (Cover and Thomas, 2006, theorem 2.7.1).
+    """
+    log_q, factor = _student_log_probabilities(student_logits, temperature)
+    classes, counts = _checked_classes(teacher_classes, log_q)
+    log_q, log_p = as_floats(log_q, teacher_log_probabilities)
+    expected = (*classes.shape[:-1], classes.shape[-1] + 1)
+    check_shape("teacher_log_probabilities", log_p, expected, "k + 1 entries for k classes,")
+    is_valid = _are_distinct_classes(teacher_classes, counts)
+    is_valid = ops.logical_and(is_valid, ops.logical_not(ops.any(ops.isnan(log_p), axis=-1)))
+    # What is not valid is replaced before all else: 0 times nan is nan in the gradient.
+    log_p = ops.where(is_valid[..., None], log_p, 0.0)
+    log_p = log_p - ops.logsumexp(log_p, axis=-1, keepdims=True)
+    kept = ops.take_along_axis(log_q, classes, axis=-1)
+    others = ops.logsumexp(ops.where(counts > 0, NOTHING, log_q), axis=-1, keepdims=True)
+    values = _divergence(log_p, ops.concatenate([kept, others], axis=-1))
+    return ops.where(is_valid, factor * values, float("nan"))
+
+
+def kept_mass(*, teacher_classes, student_logits, temperature=1.0):
+    """The probability that the student gives to the classes that were kept of the teacher.
+
+    A number from 0 to 1 for each example, ``(...)``, to be watched as a metric. It should come
+    near :func:`teacher_kept_mass`; if it falls in training, the student escapes: it lowers a
+    loss that sees the kept classes alone by leaving them. A loss of k + 1 outcomes does not
+    reward that. Arguments and nan are those of :func:`top_k_soft_target_loss`.
+    """
+    log_q, _ = _student_log_probabilities(student_logits, temperature)
+    classes, counts = _checked_classes(teacher_classes, log_q)
+    kept = ops.sum(ops.exp(ops.take_along_axis(log_q, classes, axis=-1)), axis=-1)
+    return ops.where(_are_distinct_classes(teacher_classes, counts), kept, float("nan"))
+
+
+def teacher_kept_mass(*, teacher_log_probabilities):
+    """The probability that the teacher gives to its k kept classes, ``(...)``, from 0 to 1."""
+    (log_p,) = as_floats(teacher_log_probabilities)
+    p = ops.exp(log_p)
+    return ops.sum(p[..., :-1], axis=-1) / ops.sum(p, axis=-1)
+
+
+def _student_log_probabilities(student_logits, temperature):
+    """log q ``(..., N)`` at T, and the factor T^2."""
+    logits = as_logits("student_logits", student_logits)
+    temperature = positive("temperature", temperature, logits.dtype)
+    return ops.log_softmax(logits / temperature, axis=-1), temperature**2
+
+
+def _checked_classes(teacher_classes, log_q):
+    """Classes ``(..., k)`` brought into range, and how often each of the N is among them."""
+    classes = ops.cast(ops.convert_to_tensor(teacher_classes), "int64")
+    class_count = log_q.shape[-1]
+    expected = (*log_q.shape[:-1], None)
+    check_shape("teacher_classes", classes, expected, "k classes for each example,")
+    if not 1 <= classes.shape[-1] <= class_count:
+        rule = f"hold from 1 to {class_count} classes for each example"
+        raise ValueError(f"teacher_classes must {rule}, got shape {tuple(classes.shape)}")
+    classes = ops.clip(classes, 0, class_count - 1)
+    # A sum by segments, because one-hot rows would take k times the memory of the logits.
+    flat = ops.reshape(classes, (-1, classes.shape[-1]))
+    example_count = ops.cast(ops.shape(flat)[0], "int64")
+    places = flat + class_count * ops.arange(example_count, dtype="int64")[:, None]
+    places = ops.reshape(places, (-1,))
+    ones = ops.ones_like(places, dtype=log_q.dtype)
+    counts = ops.segment_sum(ones, places, num_segments=example_count * class_count)
+    return classes, ops.reshape(counts, ops.shape(log_q))
+
+
+def _are_distinct_classes(teacher_classes, counts):
+    """Whether all classes of an example are among the N, and no two are equal, ``(...)``."""
+    classes = ops.cast(ops.convert_to_tensor(teacher_classes), "int64")
+    in_range = ops.logical_and(classes >= 0, classes < counts.shape[-1])
+    return ops.logical_and(ops.all(in_range, axis=-1), ops.max(counts, axis=-1) <= 1)
+
+
+def _divergence(log_p, log_q):
+    """KL(p || q) over the last axis, where p may be 0: such an outcome counts nothing."""
+    is_possible = log_p > -inf
+    log_p, log_q = (ops.where(is_possible, x, 0.0) for x in (log_p, log_q))
+    terms = ops.where(is_possible, ops.exp(log_p) * (log_p - log_q), 0.0)
+    return ops.sum(terms, axis=-1)

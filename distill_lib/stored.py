@@ -1,0 +1,117 @@
+"""Stored answers of a teacher: rows in a compact form, found by number, decoded when read."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredSignal:
+    """Rows of answers in a compact form.
+
+    Attributes:
+        arrays: a tuple of arrays with n rows each.
+        decode: a function of the same rows of all arrays to dense rows ``(batch, ...)``.
+        row_shape: the shape of one dense row, without n.
+        names: the names under which losses take the arrays as they are, or ``None``.
+    """
+
+    arrays: tuple
+    decode: partial
+    row_shape: tuple
+    names: tuple | None = None
+
+    def __len__(self):
+        return len(self.arrays[0])
+
+    def __getitem__(self, rows):
+        """A stored signal of some rows, by a slice or an array of integers."""
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+                rule = "a slice or a one-dimensional array of integers"
+                raise ValueError(f"rows must be {rule}, got {rows!r}")
+        return replace(self, arrays=tuple(np.asarray(array)[rows] for array in self.arrays))
+
+    def __repr__(self):
+        arrays = [f"{np.dtype(_dtype(one)).name}{tuple(one.shape)}" for one in self.arrays]
+        form = self.decode.func.__name__.removeprefix("_decode_")
+        return f"StoredSignal({form}, shape={self.shape}, arrays=[{', '.join(arrays)}])"
+
+    @property
+    def shape(self):
+        """The shape of the dense rows that :func:`take` gives: ``(n, ..., classes)``."""
+        return (len(self), *self.row_shape)
+
+    @property
+    def nbytes(self):
+        """The bytes of all arrays together."""
+        return sum(np.dtype(_dtype(one)).itemsize * np.prod(one.shape) for one in self.arrays)
+
+    def arrays_by_name(self):
+        """The arrays as they are, for a loss that takes them by name, ``{name: array}``.
+
+        Of :func:`top_k` those are ``teacher_classes`` and ``teacher_log_probabilities``, which
+        :func:`~distill_lib.losses.top_k_soft_target_loss` takes.
+        """
+        if self.names is None:
+            raise ValueError(f"arrays_by_name needs a signal made by top_k, got {self!r}")
+        return dict(zip(self.names, self.arrays, strict=True))
+
+
+def as_stored(values):
+    """A :class:`StoredSignal` of a plain array, whose rows are read as they are."""
+    if isinstance(values, StoredSignal):
+        return values
+    values = values if tf.is_tensor(values) else np.asarray(values)
+    return StoredSignal((values,), partial(_decode_plain), tuple(values.shape[1:]))
+
+
+def take(signal, rows):
+    """Dense rows ``(batch, ...)`` of a stored signal or an array, by their numbers."""
+    signal = as_stored(signal)
+    return signal.decode(*(tf.gather(array, rows) for array in signal.arrays))
+
+
+def joined(signals):
+    """Signals of one form, one after the other, as one signal of tensors.
+
+    ``ValueError`` where they are decoded in different ways: other forms, temperatures,
+    numbers of classes, or teachers.
+    """
+    signals = [as_stored(one) for one in signals]
+    first = signals[0]
+    for one in signals[1:]:
+        if _form(one) != _form(first):
+            raise ValueError(f"signals must be of one form, got {first!r} and {one!r}")
+    columns = zip(*(one.arrays for one in signals), strict=True)
+    return replace(first, arrays=tuple(tf.constant(np.concatenate(c)) for c in columns))
+
+
+def row_count(name, values):
+    """The number of rows of an array, or of all the arrays in a dict or list.
+
+    ``ValueError`` where there is no array, one without rows, or where the numbers differ.
+    """
+    shapes = [tuple(np.shape(array)) for array in keras.tree.flatten(values)]
+    if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
+        rule = "hold arrays with as many rows as each other"
+        raise ValueError(f"{name} must {rule}, got arrays of the shapes {shapes}")
+    return shapes[0][0]
+
+
+def _decode_plain(values):
+    return values
+
+
+def _form(signal):
+    """What decides how rows are decoded."""
+    decode = signal.decode
+    return decode.func, decode.args, decode.keywords, signal.row_shape, signal.names
+
+
+def _dtype(array):
+    return array.dtype.as_numpy_dtype if tf.is_tensor(array) else array.dtype
