@@ -132,7 +132,7 @@ class Flow:
         if isinstance(value, (ast.Name, ast.Subscript)):
             return root(value) in self.models
         if isinstance(value, ast.Call):
-            return callee(value) != "partial" and self._makes({callee(value), root(value)})
+            return self._makes({callee(value), root(value)})
         children = [] if isinstance(value, ast.Lambda) else ast.iter_child_nodes(value)
         return any(self._is_model(child) for child in children)
 
