@@ -44,14 +44,17 @@ def live(teacher, x):
         x: inputs: an array ``(n, ...)``, or a dict or list of such arrays.
 
     Raises:
-        ValueError: arrays of ``x`` with other numbers of rows, probabilities for logits.
+        ValueError: ``x`` that is not the teacher's, or answers that are no logits.
     """
     x = keras.tree.map_structure(np.asarray, x)
     row_count("x", x)
     arrays = tuple(keras.tree.flatten(x))
     decode = partial(_decode_live, teacher=teacher, structure=x)
-    some = np.asarray(decode(*(array[:8] for array in arrays)))
-    check_not_probabilities("teacher", some)
+    try:
+        some = np.asarray(decode(*(array[:8] for array in arrays)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"x must fit the inputs of the teacher: {error}") from error
+    check_not_probabilities("teacher_logits", some)
     return StoredSignal(arrays, decode, some.shape[1:])
 
 

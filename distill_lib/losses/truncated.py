@@ -43,9 +43,9 @@ def top_k_soft_target_loss(
 
     Source: the log-sum inequality for the bound (Cover and Thomas, 2006, theorem 2.7.1).
     """
+    student_logits, log_p = as_floats(student_logits, teacher_log_probabilities)
     log_q, factor = _student_log_probabilities(student_logits, temperature)
     classes, counts = _checked_classes(teacher_classes, log_q)
-    log_q, log_p = as_floats(log_q, teacher_log_probabilities)
     expected = (*classes.shape[:-1], classes.shape[-1] + 1)
     check_shape("teacher_log_probabilities", log_p, expected, "k + 1 entries for k classes,")
     is_valid = _are_distinct_classes(teacher_classes, counts)
