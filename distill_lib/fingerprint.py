@@ -9,6 +9,7 @@ is not compared; :func:`~distill_lib.teacher.cached_signals` asks again for a fe
 import hashlib
 import json
 import sys
+import warnings
 from functools import partial
 from types import CodeType, FunctionType
 
@@ -26,7 +27,9 @@ def teacher_checksum(teacher):
     ``ValueError`` for a model that Keras cannot describe (``get_config``).
     """
     try:
-        config = keras.saving.serialize_keras_object(teacher)
+        with warnings.catch_warnings():  # of lambdas that could not be loaded: nothing is
+            warnings.simplefilter("ignore", UserWarning)
+            config = keras.saving.serialize_keras_object(teacher)
     except (NotImplementedError, TypeError, ValueError) as error:
         rule = "describe itself by get_config, or a changed teacher could not be noticed"
         raise ValueError(f"teacher must {rule}, got {teacher.name!r}: {error}") from error

@@ -136,6 +136,10 @@ def _about(teacher, checksum, layers, class_names, answers=None):
         "layers": layers if isinstance(layers, str) else paths_by_name(layers),
     }
     if class_names is not None:
+        if answers is not None and "logits" not in answers:
+            raise ValueError(
+                f"class_names needs a teacher that gives logits, got {class_names}"
+            )
         class_count = None if answers is None else answers["logits"].shape[-1]
         about["class_names"] = check_class_names("class_names", class_names, class_count)
     return about
