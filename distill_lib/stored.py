@@ -37,7 +37,7 @@ class StoredSignal:
         return replace(self, arrays=tuple(np.asarray(array)[rows] for array in self.arrays))
 
     def __repr__(self):
-        arrays = [f"{np.dtype(_dtype(one)).name}{tuple(one.shape)}" for one in self.arrays]
+        arrays = [f"{one.dtype.name}{tuple(one.shape)}" for one in self.arrays]
         form = self.decode.func.__name__.removeprefix("_decode_")
         return f"StoredSignal({form}, shape={self.shape}, arrays=[{', '.join(arrays)}])"
 
@@ -45,11 +45,6 @@ class StoredSignal:
     def shape(self):
         """The shape of the dense rows that :func:`take` gives: ``(n, ..., classes)``."""
         return (len(self), *self.row_shape)
-
-    @property
-    def nbytes(self):
-        """The bytes of all arrays together."""
-        return sum(np.dtype(_dtype(one)).itemsize * np.prod(one.shape) for one in self.arrays)
 
     def arrays_by_name(self):
         """The arrays as they are, for a loss that takes them by name, ``{name: array}``.
@@ -109,9 +104,4 @@ def _decode_plain(values):
 
 def _form(signal):
     """What decides how rows are decoded."""
-    decode = signal.decode
-    return decode.func, decode.args, decode.keywords, signal.row_shape, signal.names
-
-
-def _dtype(array):
-    return array.dtype.as_numpy_dtype if tf.is_tensor(array) else array.dtype
+    return signal.decode.func, signal.decode.keywords, signal.row_shape

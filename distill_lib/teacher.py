@@ -17,8 +17,9 @@ from distill_lib import data
 from distill_lib.asking import answering, ask, checksum_of, input_batches, paths_by_name
 from distill_lib.cache_file import read_file, write_file
 from distill_lib.fingerprint import function_description, teacher_checksum
+from distill_lib.forms import dense
 from distill_lib.signal_checks import check_class_names
-from distill_lib.signals import StoredSignal, as_stored, dense
+from distill_lib.stored import StoredSignal, as_stored
 
 PROBE_COUNT = 8  # rows that the teacher answers again when a file is read
 
@@ -64,20 +65,11 @@ def compute_signals(
             shuffles or never ends; or whatever ``store`` refuses.
     """
     answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-    about = _about(teacher, checksum, layers, class_names, answers)
-    return _stored(answers, store, layers, about)
+    return _stored(answers, store, _about(checksum, layers, class_names))
 
 
 def cached_signals(
-    path,
-    *,
-    teacher,
-    x,
-    layers=None,
-    batch_size=256,
-    store=dense,
-    class_names=None,
-    verbose=0,
+    path, *, teacher, x, layers=None, batch_size=256, store=dense, class_names=None, verbose=0
 ):
     """Read the answers at ``path``; if there is no such file, compute and write them.
 
@@ -93,25 +85,24 @@ def cached_signals(
     path = Path(path)
     if path.suffix != ".npz" or not path.parent.is_dir():
         raise ValueError(f"path must be an .npz file in an existing folder, got {path}")
-    how = {"store": function_description("store", store)}
+    own = {"store": function_description("store", store), "teacher": teacher_checksum(teacher)}
     if not path.exists():
         answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-        about = _about(teacher, checksum, layers, class_names, answers) | how
-        write_file(path, _stored(answers, store, layers, about), _probe(answers, store))
+        found = _stored(answers, store, own | _about(checksum, layers, class_names))
+        write_file(path, found, _probe(answers, store))
     held = read_file(path)
-    about = _about(teacher, checksum_of(teacher, x, batch_size), layers, class_names) | how
+    about = own | _about(checksum_of(teacher, x, batch_size), layers, class_names)
     changed = [name for name in about if held.about.get(name) != about[name]]
-    if changed or (changed := _changed_answers(held.probe, teacher, x, layers, store)):
+    if not changed:
+        changed = _changed_answers(held.probe, teacher, x, layers, store)
+    if changed:
         then = f" (then {held.about['keras']})" if "keras" in changed else ""
         raise ValueError(
             f"path must hold the answers of this teacher to these inputs, but {path} is stale: "
             f"changed since it was written: {' and '.join(changed)}{then}. "
             "Delete it to compute anew."
         )
-    logits = held.logits and held.logits[0]
-    if held.logits and isinstance(form := store(held.probe["logits"]), StoredSignal):
-        logits = replace(form, arrays=held.logits)
-    return TeacherAnswers(logits, held.features, held.about)
+    return TeacherAnswers(_logits_of(held, store), held.features, held.about)
 
 
 def load_teacher_logits(part):
@@ -127,39 +118,44 @@ def load_teacher_logits(part):
         return arrays[part].astype("float32")
 
 
-def _about(teacher, checksum, layers, class_names, answers=None):
-    """What decides the answers, as it is written into the file."""
+def _about(checksum, layers, class_names):
+    """What decides the answers beside teacher and store, as it is written into the file."""
     about = {
-        "keras": keras.__version__,
-        "teacher": teacher_checksum(teacher),
         "data": checksum,
         "layers": layers if isinstance(layers, str) else paths_by_name(layers),
+        "keras": keras.__version__,
     }
     if class_names is not None:
-        if answers is not None and "logits" not in answers:
-            raise ValueError(
-                f"class_names needs a teacher that gives logits, got {class_names}"
-            )
-        class_count = None if answers is None else answers["logits"].shape[-1]
-        about["class_names"] = check_class_names("class_names", class_names, class_count)
+        about["class_names"] = check_class_names("class_names", class_names)
     return about
 
 
-def _stored(answers, store, layers, about):
+def _stored(answers, store, about):
     """Answers by name as ``TeacherAnswers``, the logits in the form that ``store`` gives."""
-    logits = answers.get("logits")
-    if logits is not None:
-        count, logits = len(logits), store(logits)
-        if len(logits) != count:
-            raise ValueError(f"store must give {count} rows for as many, got {len(logits)}")
-    features = {
-        name.removeprefix("features/"): dense(array)
-        for name, array in answers.items()
-        if name != "logits"
-    }
-    if isinstance(layers, str):
-        features = features[layers]
+    logits, features = None, {}
+    for name, array in answers.items():
+        if name == "logits":
+            logits = store(array)
+            if len(logits) != len(array):
+                rule = f"store must give {len(array)} rows for as many"
+                raise ValueError(f"{rule}, got {len(logits)}")
+        else:
+            features[name.removeprefix("features/")] = dense(array)
+    if "class_names" in about:
+        class_count = np.shape(answers.get("logits", ()))[-1]
+        check_class_names("class_names", about["class_names"], class_count)
+    if isinstance(about["layers"], str):
+        features = features[about["layers"]]
     return TeacherAnswers(logits, features if len(features) else None, about)
+
+
+def _logits_of(held, store):
+    """The logits of a file in their form, which ``store`` shows by storing the probe."""
+    if held.logits is None:
+        return None
+    form = store(held.probe["logits"])
+    is_compact = isinstance(form, StoredSignal)
+    return replace(form, arrays=held.logits) if is_compact else held.logits[0]
 
 
 def _probe(answers, store):

@@ -29,8 +29,16 @@ def test_half_precision_keeps_three_digits_and_refuses_what_it_cannot_hold():
         values[3, 2] = bad
         with pytest.raises(ValueError, match=r"values must be finite in float16.* in row 3$"):
             signals.dense(values)
+    with pytest.raises(ValueError, match="got nan in row 0"):
+        signals.dense(np.nan)
     values[3, 2] = -np.inf
     np.testing.assert_array_equal(np.isneginf(signals.dense(values)), np.isneginf(values))
+
+
+def test_whole_numbers_are_not_rounded():
+    for values in (np.array([30521, 70000]), np.array([True, False])):
+        assert signals.dense(values).dtype == values.dtype
+        np.testing.assert_array_equal(signals.dense(values), values)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
