@@ -88,7 +88,8 @@ def _code_of(function):
     if not isinstance(function, FunctionType) or _is_known(function):
         return None
     closure = [cell.cell_contents for cell in function.__closure__ or ()]
-    values = [*(function.__defaults__ or ()), *closure]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    values = defaults + closure
     return _code_facts(function.__code__), [_code_of(one) or _constant(one) for one in values]
 
 

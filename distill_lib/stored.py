@@ -47,14 +47,14 @@ class StoredSignal:
         return (len(self), *self.row_shape)
 
     def arrays_by_name(self):
-        """The arrays as they are, for a loss that takes them by name, ``{name: array}``.
-
-        Of :func:`top_k` those are ``teacher_classes`` and ``teacher_log_probabilities``, which
-        :func:`~distill_lib.losses.top_k_soft_target_loss` takes.
+        """The arrays of :func:`~distill_lib.forms.top_k` as they are, by the names under which
+        :func:`~distill_lib.losses.top_k_soft_target_loss` takes them, with the temperature.
         """
         if self.names is None:
             raise ValueError(f"arrays_by_name needs a signal made by top_k, got {self!r}")
-        return dict(zip(self.names, self.arrays, strict=True))
+        named = dict(zip(self.names, self.arrays, strict=True))
+        temperature = self.decode.keywords["temperature"]
+        return named | {"teacher_temperature": np.full(len(self), temperature, "float32")}
 
 
 def as_stored(values):

@@ -52,9 +52,10 @@ def test_it_shows_form_shape_and_arrays():
 
 
 def test_the_arrays_have_names_where_a_loss_takes_them():
-    signal = signals.top_k(TOKENS, 2)
+    signal = signals.top_k(TOKENS, 2, temperature=3.0)
     named = signal[:3].arrays_by_name()
-    assert list(named) == ["teacher_classes", "teacher_log_probabilities"]
+    assert len(named) == 3
+    np.testing.assert_array_equal(named["teacher_temperature"], [3.0, 3.0, 3.0])
     np.testing.assert_array_equal(named["teacher_classes"], signal.arrays[0][:3])
     np.testing.assert_array_equal(named["teacher_log_probabilities"], signal.arrays[1][:3])
     with pytest.raises(ValueError, match="arrays_by_name needs a signal made by top_k"):

@@ -12,12 +12,15 @@ from loss_checks import few, finite_differences, gradient_of
 from scipy.special import log_softmax, logsumexp
 
 from distill_lib import signals
+from distill_lib.distiller import Distiller
 from distill_lib.losses import reverse_kl_loss, soft_target_loss
 from distill_lib.losses.truncated import (
     kept_mass,
     teacher_kept_mass,
     top_k_soft_target_loss,
 )
+from distill_lib.terms import DistillationTerm
+from distill_lib.training import train_many
 
 RNG = np.random.default_rng(0)
 TEACHER, STUDENT = RNG.normal(scale=2, size=(2, 5, 7))
@@ -39,7 +42,7 @@ def truncated(logits, k, temperature=1.0):
 
 def loss(teacher, student, k, temperature=1.0):
     arrays = truncated(teacher, k, temperature)
-    options = {"student_logits": student, "temperature": temperature}
+    options = {"student_logits": student, "teacher_temperature": temperature}
     return top_k_soft_target_loss(**arrays, **options)
 
 
@@ -81,7 +84,7 @@ def test_a_student_equal_to_the_teacher_gets_nothing(k, temperature):
 def test_the_gradient_keeps_the_students_own_proportions_in_the_tail(k, temperature):
     arrays = truncated(TEACHER, k, temperature)
     slope = gradient_of(lambda z: loss(TEACHER, z, k, temperature), STUDENT)
-    function = partial(top_k_soft_target_loss, **arrays, temperature=temperature)
+    function = partial(top_k_soft_target_loss, **arrays, teacher_temperature=temperature)
     numeric = finite_differences(lambda z: function(student_logits=z), STUDENT)
     np.testing.assert_allclose(slope, numeric, atol=1e-7)
     q = np.exp(log_softmax(STUDENT / temperature, axis=-1))
@@ -92,6 +95,21 @@ def test_the_gradient_keeps_the_students_own_proportions_in_the_tail(k, temperat
     kept = np.exp(arrays["teacher_log_probabilities"][:, :-1])
     np.put_along_axis(target, arrays["teacher_classes"], kept, axis=-1)
     np.testing.assert_allclose(slope, temperature * (q - target), atol=1e-12)
+
+
+def test_every_example_may_have_its_temperature():
+    """As `arrays_by_name` gives it: stored and compared temperature cannot differ."""
+    student, teacher = (x.reshape(5, 1, 7).repeat(2, axis=1) for x in (STUDENT, TEACHER))
+    signal = signals.top_k(teacher, 2, temperature=3.0)
+    found = top_k_soft_target_loss(**signal.arrays_by_name(), student_logits=student)
+    np.testing.assert_allclose(found, loss(teacher, student, 2, 3.0), rtol=1e-2)
+    arrays = truncated(TEACHER, 2, 3.0)
+    each = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    options = {"student_logits": STUDENT, **arrays}
+    found = top_k_soft_target_loss(**options, teacher_temperature=each)
+    for row, temperature in enumerate(each):
+        alone = top_k_soft_target_loss(**options, teacher_temperature=temperature)
+        np.testing.assert_allclose(found[row], alone[row], rtol=1e-12)
 
 
 def test_tokens_are_examples():
@@ -215,7 +233,7 @@ def test_the_escape_is_seen_by_the_kept_mass_and_not_rewarded_here():
 
 def test_the_kept_mass_is_that_at_the_temperature():
     classes = truncated(TEACHER, 2)["teacher_classes"]
-    found = kept_mass(teacher_classes=classes, student_logits=STUDENT, temperature=3.0)
+    found = kept_mass(teacher_classes=classes, student_logits=STUDENT, teacher_temperature=3.0)
     q = np.exp(log_softmax(STUDENT / 3, axis=-1))
     np.testing.assert_allclose(found, np.take_along_axis(q, classes, -1).sum(-1), rtol=1e-12)
 
@@ -228,8 +246,8 @@ def small_student():
 def test_it_learns_in_plain_fit_with_arrays_and_with_tf_data():
     """Both arrays side by side are one y; the numbers of classes are exact in float32."""
     x = RNG.normal(size=(64, 4)).astype("float32")
-    arrays = signals.top_k(x @ RNG.normal(size=(4, 7)), 3).arrays_by_name()
-    y = np.concatenate([np.float32(array) for array in arrays.values()], axis=1)
+    signal = signals.top_k(x @ RNG.normal(size=(4, 7)), 3)
+    y = np.concatenate([np.float32(array) for array in signal.arrays], axis=1)
 
     def from_y(y, z):
         return top_k_soft_target_loss(
@@ -250,6 +268,25 @@ def test_it_learns_in_plain_fit_with_arrays_and_with_tf_data():
     np.testing.assert_allclose(*found, rtol=1e-4)
 
 
+def test_it_learns_in_the_distiller_and_in_train_many():
+    x = RNG.normal(size=(64, 4)).astype("float32")
+    logits = x @ RNG.normal(size=(4, 7))
+    given_by_name = signals.top_k(logits, 3, temperature=2.0).arrays_by_name()
+    (many,) = train_many(
+        small_student, x, given_by_name, loss=top_k_soft_target_loss, seeds=[0], steps=60,
+        batch_size=16, learning_rate=0.05,
+    )  # fmt: skip
+    student = small_student()
+    term = DistillationTerm(top_k_soft_target_loss)
+    distiller = Distiller(None, student, term, student_loss_weight=0.0)
+    distiller.compile(keras.optimizers.Adam(0.05))
+    distiller.fit(x, given_by_name, epochs=15, batch_size=16, verbose=0)
+    before = soft_target_loss(teacher_logits=logits, student_logits=small_student()(x))
+    for trained in (many, student):
+        after = soft_target_loss(teacher_logits=logits, student_logits=trained(x))
+        assert np.mean(after) < np.mean(before) / 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -258,7 +295,9 @@ def test_it_learns_in_plain_fit_with_arrays_and_with_tf_data():
         ({"teacher_classes": np.zeros((5, 0), int)}, "teacher_classes must hold from 1 to 7"),
         ({"teacher_classes": np.zeros((5, 8), int)}, "teacher_classes must hold from 1 to 7"),
         ({"teacher_log_probabilities": np.zeros((5, 2))}, "teacher_log_prob.* k \\+ 1 entries"),
-        ({"temperature": 0.0}, "temperature must be a finite number above 0, got 0.0"),
+        ({"teacher_temperature": 0.0}, "teacher_temperature must be a finite number above 0"),
+        ({"teacher_temperature": np.ones(4)}, "teacher_temperature must have leading axes"),
+        ({"teacher_temperature": np.ones((5, 7))}, "teacher_temperature must have lead"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments, message):
