@@ -51,7 +51,7 @@ def check_not_probabilities(name, values):
 
 
 def check_class_names(name, class_names, class_count=None):
-    """The names as a list of strings, no two of them equal; one for each class if counted."""
+    """The names as a list of strings, no two of them equal; ``class_count`` if it is given."""
     names = [str(one) for one in class_names]
     if len(set(names)) < len(names):
         twice = sorted({one for one in names if names.count(one) > 1})

@@ -13,27 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from distill_lib.forms import dense, sample, top_k
-from distill_lib.signal_checks import (
-    check_not_probabilities,
-    check_values,
-    reorder_classes,
-)
-from distill_lib.stored import StoredSignal, as_stored, joined, row_count, take
+from distill_lib.signal_checks import check_not_probabilities
+from distill_lib.stored import StoredSignal, joined, row_count, take
 
-__all__ = [
-    "StoredSignal",
-    "as_dataset",
-    "as_stored",
-    "check_not_probabilities",
-    "check_values",
-    "dense",
-    "joined",
-    "live",
-    "reorder_classes",
-    "sample",
-    "take",
-    "top_k",
-]
+__all__ = ["StoredSignal", "as_dataset", "dense", "joined", "live", "sample", "take", "top_k"]
 
 
 def live(teacher, x):
@@ -44,14 +27,18 @@ def live(teacher, x):
         x: inputs: an array ``(n, ...)``, or a dict or list of such arrays.
 
     Raises:
-        ValueError: arrays of ``x`` with other numbers of rows, probabilities for logits.
+        ValueError: ``x`` that is not the teacher's, or answers that are no logits.
     """
     x = keras.tree.map_structure(np.asarray, x)
     row_count("x", x)
     arrays = tuple(keras.tree.flatten(x))
-    decode = partial(_decode_live, teacher=teacher, structure=x)
-    some = np.asarray(decode(*(array[:8] for array in arrays)))
-    check_not_probabilities("teacher", some)
+    structure = keras.tree.map_structure(lambda array: 0, x)
+    decode = partial(_decode_live, teacher=teacher, structure=structure)
+    try:
+        some = np.asarray(decode(*(array[:8] for array in arrays)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"x must fit the inputs of the teacher: {error}") from error
+    check_not_probabilities("teacher_logits", some)
     return StoredSignal(arrays, decode, some.shape[1:])
 
 
