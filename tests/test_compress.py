@@ -364,6 +364,28 @@ def test_a_copy_has_every_shared_layer_once_and_no_compilation():
     assert np.any(model.get_layer("shared").kernel)
 
 
+def test_a_copy_is_frozen_where_its_model_is():
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(3)], name="inner")
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, inner(inputs))
+    inner.trainable = False
+    assert not compress.copy_model(model).get_layer("inner").trainable
+    assert compress.copy_model(model).trainable
+
+
+def test_layers_with_more_than_a_kernel_and_a_bias_are_copied_and_not_factorised():
+    inputs = keras.Input((8,))
+    x = layers.Dense(8, name="adapted")(inputs)
+    model = keras.Model(inputs, layers.Dense(8, name="plain")(x))
+    model.get_layer("adapted").enable_lora(1)
+    model.get_layer("adapted").lora_kernel_b.assign(np.ones((1, 8)))
+    for one in (model, compress.quantise_int8(model)):
+        x = np.random.default_rng(8).normal(size=(3, 8)).astype("float32")
+        np.testing.assert_array_equal(compress.copy_model(one)(x), one(x))
+        with pytest.raises(ValueError, match="layer_names must be among"):
+            compress.factorise_low_rank(one, 0.2, ["adapted"])
+
+
 def test_a_model_without_a_graph_is_refused():
     class Own(keras.Model):
         pass

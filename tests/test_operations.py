@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from distill_lib.compress import quantise_int8
 from distill_lib.evaluate import operation_count
 
 
@@ -105,6 +106,15 @@ def test_attention_along_one_axis():
     layer = layers.MultiHeadAttention(2, 4, attention_axes=2)
     expected = 4 * 12 * 8 * 8 + 2 * 12 * 4 * 8
     assert operation_count(keras.Model(x, layer(x, x))) == expected
+
+
+def test_integers_are_counted_as_floats():
+    x = keras.Input((5, 8))
+    dense = layers.Dense(4)(layers.MultiHeadAttention(2, 4)(x, x))
+    model = keras.Model(x, layers.EinsumDense("abc,cd->abd", (5, 3))(dense))
+    expected = 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8 + 5 * 8 * 4 + 5 * 4 * 3
+    assert operation_count(model) == expected
+    assert operation_count(quantise_int8(model)) == expected
 
 
 def test_grouped_attention_by_hand():

@@ -75,7 +75,7 @@ def macro_f1(labels, logits, sample_weight=None):
 def rmse(targets, predictions, sample_weight=None):
     """Return the root of the mean squared error of ``(n,)`` or ``(n, 1)``, in their unit."""
     one, two = np.asarray(targets), np.asarray(predictions)
-    if {one.shape, two.shape} - {(len(one),), (len(one), 1)}:
+    if {one.shape, two.shape} - {(one.size,), (one.size, 1)}:
         rule = "targets and predictions must be (n,) or (n, 1)"
         raise ValueError(f"{rule}, got {one.shape} and {two.shape}")
     counts, weights = counting(sample_weight, one.shape[:1])

@@ -58,9 +58,10 @@ def _count(layer, shapes, output):
     if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
         return operation_count(layer)
     if type(layer) in COUNTERS:
-        # The output of an EinsumDense may be left open; its count does not need it.
-        is_einsum = isinstance(layer, layers.EinsumDense)
-        for shape in [*shapes.values()] if is_einsum else [*shapes.values(), output]:
+        needed = list(shapes.values())
+        if not isinstance(layer, layers.EinsumDense):  # which may leave its output open
+            needed.append(output)
+        for shape in needed:
             if None in shape:
                 raise ValueError(f"layer {layer.name!r} must have known sizes, got {shape}")
         return int(COUNTERS[type(layer)](layer, shapes, output))
@@ -72,7 +73,7 @@ def _count(layer, shapes, output):
 
 
 def _only(shapes):
-    """Return the shape of the first tensor of a call, the only one of most layers."""
+    """Return the shape of the first tensor of a call; most layers have no other."""
     return next(iter(shapes.values()))
 
 
@@ -113,7 +114,7 @@ def _attention(layer, shapes, output):
     tokens, others = prod(query[:-1]), prod(value[:-1])
     attended = others  # by one query: the tokens along the axes of attention
     if config.get("attention_axes"):
-        attended = prod(value[axis - 1] for axis in config["attention_axes"])
+        attended = prod((1, *value)[axis] for axis in config["attention_axes"])
     if isinstance(layer, layers.MultiHeadAttention):
         widths = config["num_heads"] * (config["key_dim"] + config["value_dim"])
     else:
