@@ -97,7 +97,9 @@ def numbers_of(application, student, x, labels):
 
 
 def test_probabilities_are_refused_and_the_message_names_the_way_out(application):
-    with pytest.raises(ValueError, match=r"teacher must return logits.*without_last_activation"):
+    with pytest.raises(
+        ValueError, match=r"teacher must return logits.*without_last_activation"
+    ):
         distiller_of(application, student_net())
 
 
@@ -148,7 +150,9 @@ def test_from_the_first_epoch_to_the_exported_student(application, tmp_path):
     soft_before = numbers_of(application, distiller.student, X_NEW, LABELS_NEW)[1].mean()
     stop = keras.callbacks.EarlyStopping("val_accuracy", patience=2, restore_best_weights=True)
     options = {"class_weight": {0: 1.5}, "validation_data": (X_NEW, LABELS_NEW)}
-    history = distiller.fit(new_views(), epochs=6, callbacks=[stop], verbose=0, **options).history
+    history = distiller.fit(
+        new_views(), epochs=6, callbacks=[stop], verbose=0, **options
+    ).history
     logits = distiller.predict(X_NEW, verbose=0)
     accuracy = (logits.argmax(-1) == LABELS_NEW).mean()
     assert accuracy == pytest.approx(max(history["val_accuracy"]), abs=1e-6)  # the best epoch's

@@ -47,7 +47,9 @@ def transformer(width, seed):
     x = keras.layers.Embedding(TOKENS, width, mask_zero=True)(inputs)
     heard = keras.layers.MultiHeadAttention(2, width // 2)(x, x)
     x = keras.layers.Add(name="after_attention")([x, heard])
-    thought = keras.layers.Dense(2 * width, activation="relu")(keras.layers.LayerNormalization()(x))
+    thought = keras.layers.Dense(2 * width, activation="relu")(
+        keras.layers.LayerNormalization()(x)
+    )
     x = keras.layers.Add(name="hidden")([x, keras.layers.Dense(width)(thought)])
     return keras.Model(inputs, keras.layers.Dense(CLASSES, name="logits")(x))
 
@@ -149,7 +151,10 @@ def test_top_k_answers_compare_k_classes_and_all_others_as_one(teacher, k):
     distiller = distiller_of(None, top_k_soft_target_loss)
     signals = stored_top_k(teacher, X, k)
     found = measured(distiller, X, {"labels": LABELS, "mask": IS_REAL, **signals})
-    p, q = (np.exp(log_softmax(outputs(m, X)[0] / TEMPERATURE, -1)) for m in (teacher, distiller.student))
+    p, q = (
+        np.exp(log_softmax(outputs(m, X)[0] / TEMPERATURE, -1))
+        for m in (teacher, distiller.student)
+    )
     kept = np.argsort(-p, axis=-1)[..., :k]
     p, q = (np.take_along_axis(one, kept, -1) for one in (p, q))
     p, q = (np.concatenate([one, 1 - one.sum(-1, keepdims=True)], -1) for one in (p, q))
@@ -164,7 +169,10 @@ def test_top_k_answers_compare_k_classes_and_all_others_as_one(teacher, k):
 def test_padding_changes_nothing(teacher, form):
     """More padding, and whatever stands there in y, gives the same losses and metrics."""
     if form == "top_k":
-        distiller, signals = distiller_of(None, top_k_soft_target_loss), stored_top_k(teacher, X, 2)
+        distiller, signals = (
+            distiller_of(None, top_k_soft_target_loss),
+            stored_top_k(teacher, X, 2),
+        )
     elif form == "dense":
         distiller, signals = distiller_of(None), stored_dense(teacher, X)
     else:
@@ -191,7 +199,10 @@ def test_the_student_approaches_the_teacher_on_new_texts(teacher, form):
     if form == "live":
         distiller, signals = distiller_of(teacher), {}
     else:
-        distiller, signals = distiller_of(None, top_k_soft_target_loss), stored_top_k(teacher, X, 2)
+        distiller, signals = (
+            distiller_of(None, top_k_soft_target_loss),
+            stored_top_k(teacher, X, 2),
+        )
     before = by_hand(distiller, teacher, X_NEW, LABELS_NEW, IS_REAL_NEW)
     distiller.fit(X, {"labels": LABELS, "mask": IS_REAL, **signals}, epochs=12, verbose=0)
     after = by_hand(distiller, teacher, X_NEW, LABELS_NEW, IS_REAL_NEW)
