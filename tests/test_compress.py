@@ -518,7 +518,12 @@ def test_inheritance_refuses_a_layer_that_computes_another_function(own, other):
 def test_inheritance_allows_what_only_training_looks_at_and_whole_inner_models():
     def build(**options):
         inner = keras.Sequential(
-            [keras.Input((4,)), layers.Dense(4, **options), layers.Dropout(len(options) / 9)],
+            [
+                keras.Input((4,)),
+                layers.Dense(4, **options),
+                layers.BatchNormalization(momentum=len(options) / 9),
+                layers.Dropout(len(options) / 9),
+            ],
             name="inner",
         )
         inputs = keras.Input((4,))
