@@ -98,6 +98,17 @@ def test_a_data_set_of_several_inputs_and_of_arrays_as_they_are_stored():
         np.testing.assert_array_equal(log_p, signal.arrays[1][rows])
 
 
+def test_a_data_set_of_features_by_layer():
+    features = {"a": LOGITS, "deep": {"b": -LOGITS}}
+    given = {"labels": list(range(40)), "teacher_features": features}
+    for views, found in signals.as_dataset(LOGITS, given, batch_size=9, seed=1):
+        np.testing.assert_array_equal(LOGITS[found["labels"]], views)
+        np.testing.assert_array_equal(found["teacher_features"]["a"], views)
+        np.testing.assert_array_equal(found["teacher_features"]["deep"]["b"], -views)
+    with pytest.raises(ValueError, match="f/a must have 40 rows as x has, got 3"):
+        signals.as_dataset(LOGITS, {"f": {"a": LOGITS[:3]}})
+
+
 def test_signals_of_another_length_are_refused():
     for count in (39, 41):
         with pytest.raises(ValueError, match=f"labels must have 40 rows as x .*, got {count}"):

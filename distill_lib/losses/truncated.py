@@ -49,8 +49,6 @@ def top_k_soft_target_loss(
     check_shape("teacher_log_probabilities", log_p, expected, "k + 1 entries for k classes,")
     is_valid = _are_distinct_classes(teacher_classes, counts)
     is_valid = ops.logical_and(is_valid, ops.logical_not(ops.any(ops.isnan(log_p), axis=-1)))
-    # What is not valid is replaced before all else: 0 times nan is nan in the gradient.
-    log_p = ops.where(is_valid[..., None], log_p, 0.0)
     log_p = log_p - ops.logsumexp(log_p, axis=-1, keepdims=True)
     kept = ops.take_along_axis(log_q, classes, axis=-1)
     others = ops.logsumexp(ops.where(counts > 0, NOTHING, log_q), axis=-1, keepdims=True)
@@ -123,7 +121,7 @@ def _are_distinct_classes(teacher_classes, counts):
 
 def _divergence(log_p, log_q):
     """KL(p || q) over the last axis, where p may be 0: such an outcome counts nothing."""
-    is_possible = log_p > -inf
+    is_possible = log_p > -inf  # nan is not: 0 times nan would be nan in the gradient
     log_p, log_q = (ops.where(is_possible, x, 0.0) for x in (log_p, log_q))
     terms = ops.where(is_possible, ops.exp(log_p) * (log_p - log_q), 0.0)
     return ops.sum(terms, axis=-1)
