@@ -5,12 +5,13 @@ never raises a divergence, so these losses are lower bounds of the divergence of
 Both arrays of the teacher come from :meth:`distill_lib.signals.StoredSignal.arrays_by_name`.
 """
 
-from math import inf
 from numbers import Real
 
 from keras import ops
 
-from distill_lib.losses._inputs import as_floats, as_logits, check_shape, positive
+from distill_lib.losses._checks import check_shape, in_range, knob
+from distill_lib.losses._inputs import as_floats, as_logits
+from distill_lib.losses._safe import divergence
 
 NOTHING = -1e30  # the logarithm of an empty sum, but finite, so that its gradient is 0, not nan
 
@@ -52,7 +53,7 @@ def top_k_soft_target_loss(
     log_p = log_p - ops.logsumexp(log_p, axis=-1, keepdims=True)
     kept = ops.take_along_axis(log_q, classes, axis=-1)
     others = ops.logsumexp(ops.where(counts > 0, NOTHING, log_q), axis=-1, keepdims=True)
-    values = _divergence(log_p, ops.concatenate([kept, others], axis=-1))
+    values = divergence(log_p, ops.concatenate([kept, others], axis=-1))
     return ops.where(is_valid, temperature**2 * values, float("nan"))
 
 
@@ -82,11 +83,12 @@ def _student_log_probabilities(student_logits, teacher_temperature):
     logits = as_logits("student_logits", student_logits)
     examples = logits.shape[:-1]
     if isinstance(teacher_temperature, Real):
-        temperature = positive("teacher_temperature", teacher_temperature, logits.dtype)
+        temperature = knob("teacher_temperature", teacher_temperature, logits.dtype)
         return ops.log_softmax(logits / temperature, axis=-1), temperature
     temperature = ops.cast(ops.convert_to_tensor(teacher_temperature), logits.dtype)
     expected = examples[: len(temperature.shape)]
     check_shape("teacher_temperature", temperature, expected, "leading axes of the examples")
+    temperature = in_range("teacher_temperature", temperature)
     trailing = [1] * (len(examples) - len(temperature.shape))
     temperature = ops.reshape(temperature, (*ops.shape(temperature), *trailing))
     return ops.log_softmax(logits / temperature[..., None], axis=-1), temperature
@@ -117,11 +119,3 @@ def _are_distinct_classes(teacher_classes, counts):
     classes = ops.cast(ops.convert_to_tensor(teacher_classes), "int64")
     in_range = ops.logical_and(classes >= 0, classes < counts.shape[-1])
     return ops.logical_and(ops.all(in_range, axis=-1), ops.max(counts, axis=-1) <= 1)
-
-
-def _divergence(log_p, log_q):
-    """KL(p || q) over the last axis, where p may be 0: such an outcome counts nothing."""
-    is_possible = log_p > -inf  # nan is not: 0 times nan would be nan in the gradient
-    log_p, log_q = (ops.where(is_possible, x, 0.0) for x in (log_p, log_q))
-    terms = ops.where(is_possible, ops.exp(log_p) * (log_p - log_q), 0.0)
-    return ops.sum(terms, axis=-1)
