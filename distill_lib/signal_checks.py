@@ -46,7 +46,7 @@ def check_not_probabilities(name, values):
         raise ValueError(
             f"{name} must be logits, got probabilities: rows of numbers from 0 that sum to 1. "
             "Take the softmax off the teacher: "
-            "distill_lib.features.without_last_activation(teacher)."
+            "distill_lib.without_last_activation(teacher)."
         )
 
 
