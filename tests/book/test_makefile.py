@@ -25,8 +25,8 @@ def test_a_named_python_has_an_environment_beside_the_default_one():
     own, default = commands("test", f"PYTHON={sys.executable}"), commands("test")
     assert f"{sys.executable} -m venv .venv-{version}" in own
     assert "python3 -m venv .venv" in default
-    assert not any(".venv/" in line for line in own)
-    assert not any(".venv-" in line for line in default)
+    assert not any(line.startswith(".venv/") for line in own)
+    assert not any(line.startswith(".venv-") for line in default)
 
 
 def test_shake_compares_every_notebook_under_other_rounding():
