@@ -55,9 +55,11 @@ def targets(target, value, is_unsteady):
 
 
 def bindings(node):
-    """The pairs (target, value) of a statement that gives names a value."""
+    """The pairs (target, value) of code that gives names a value."""
     pairs = []
-    if isinstance(node, ast.Assign):
+    if isinstance(node, ast.NamedExpr):
+        pairs = [(node.target, node.value)]
+    elif isinstance(node, ast.Assign):
         pairs = [(target, node.value) for target in node.targets]
     elif isinstance(node, (ast.AnnAssign, ast.AugAssign)) and node.value is not None:
         pairs = [(node.target, node.value)]

@@ -65,7 +65,8 @@ class Flow:
         shows = any(is_doubtful or self.depends(call) for call in self._spoken(node, heads))
         for call in calls_in(heads):
             self._call(call)
-        for target, value in bindings(node):
+        inside = [part for head in heads for part in ast.walk(head)]
+        for target, value in [pair for part in [*inside, node] for pair in bindings(part)]:
             is_unsteady = is_doubtful or self.depends(value)
             for part, is_part_unsteady in targets(target, value, is_unsteady):
                 self._assign(part, value, is_part_unsteady, isinstance(node, ast.AugAssign))

@@ -66,6 +66,7 @@ UNSTEADY = {
     "through a function": "def score(): return accuracy(model, x)\nprint(score())",
     "through a printing function": "def say(a): print(a)\n_ = say(accuracy(model, x))",
     "through a list": "rows = []\nrows.append(accuracy(model, x))\nprint(rows)",
+    "through a walrus": "if (a := accuracy(model, x)): pass\nprint(a)",
     "through a loop": "for one in [model]:\n    a = accuracy(one, x)\nprint(a)",
     "through a choice": "if accuracy(model, x) > 0.8:\n    print('better')",
     "through a comprehension": "print([accuracy(one, x) for one in [model]])",
