@@ -170,14 +170,14 @@ def _changed_answers(probe, teacher, x, layers, store):
     batch = next(iter(input_batches(teacher, x, PROBE_COUNT)))
     rows = keras.tree.map_structure(lambda array: array[:PROBE_COUNT], batch)
     changed = set()
-    for name, now in answering(teacher, layers)(rows).items():
-        then = probe[name][: len(now)]
+    for name, again in answering(teacher, layers)(rows).items():
+        then = probe[name][: len(again)]
         # Another machine rounds differently, another function differs by more.
         tolerance = 0.01 * np.abs(then[np.isfinite(then)]).max(initial=0.0)
-        if now.shape != then.shape or not np.allclose(now, then, rtol=0.0, atol=tolerance):
+        if again.shape != then.shape or not np.allclose(again, then, rtol=0.0, atol=tolerance):
             changed.add("the teacher's answers")
     answers = {name: array for name, array in probe.items() if name == "logits"}
-    for name, now in _probe(answers, store).items():
-        if not np.array_equal(now, probe.get(name)):
+    for name, again in _probe(answers, store).items():
+        if not np.array_equal(again, probe.get(name)):
             changed.add("store")
     return sorted(changed)
