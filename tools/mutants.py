@@ -1,116 +1,147 @@
 """Mutation testing: break the library in every small way, and see whether a test notices.
 
-``python tools/mutants.py [FILES] [--share 0.25] [--again survived]`` runs the tests that belong
-to a file on each of its mutants, and stores after each what became of it: an interruption
-loses nothing, and what is stored is not run again until its function changes. Explanations
-of survivors are written into the stored table by hand, and are kept.
+    python tools/mutants.py                                  all files that it is meant for
+    python tools/mutants.py distill_lib/losses/response.py   some files
+    python tools/mutants.py --again survived                 once more what no test noticed
+    python tools/mutants.py --dry                            print what is stored
+
+What became of a mutant is stored as soon as it is known: an interruption loses nothing, and
+what is stored is not run again before its function changes. The order within a file is
+arbitrary, so what was run is a fair sample at any time. Explanations of survivors are written
+into the stored table by hand, and are kept.
 """
 
 import argparse
+import ast
+import re
 import sys
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
-from mutants_store import as_markdown, read, survivors, write, write_recipe
+from mutants_store import as_markdown, read, read_made, survivors, write, write_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "book" / "code" / "mutants.csv"
-# A file is judged by its own tests alone; what the other losses share, by those of all.
-TESTS = {
-    **{
-        path.relative_to(ROOT).as_posix(): [f"tests/losses/test_*{path.stem}*.py"]
-        for path in sorted((ROOT / "distill_lib" / "losses").glob("[!_]*.py"))
-    },
-    "distill_lib/losses/_inputs.py": ["tests/losses/test_*.py"],
-    "distill_lib/losses/_safe.py": ["tests/losses/test_*.py"],
-    "distill_lib/distiller.py": ["tests/test_distiller*.py"],
-    "distill_lib/terms.py": ["tests/test_terms*.py"],
-    "distill_lib/features.py": ["tests/test_features*.py"],
-}
+PACKAGE = "distill_lib"
+# Data, networks, figures, measures: what the book needs beside the methods.
+LEFT_OUT = {"__init__", "compress", "data", "evaluate", "models", "plots", "schemes"}
+
+
+def mutable_files(root=ROOT):
+    """The files that are mutated, as {path below `root`: the files of the tests that judge it}.
+
+    A file is judged by the tests that bear its name. A file without such tests, because it only
+    helps others, is judged by the tests of those that import it.
+    """
+    paths = {
+        path.relative_to(root).as_posix(): path
+        for path in sorted((root / PACKAGE).rglob("*.py"))
+        if path.name != "__init__.py"
+    }
+    imports = {file: _imports(path) for file, path in paths.items()}
+    parts = {file: Path(file).with_suffix("").parts[1] for file in paths}
+    return {
+        file: _tests_of(file, imports, root) for file in paths if parts[file] not in LEFT_OUT
+    }
+
+
+def _imports(path):
+    """The dotted names that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return found
+
+
+def _tests_of(file, imports, root, above=()):
+    """The test files of `file`, or else of those that import it, `above` left out."""
+    inside = Path(file).relative_to(PACKAGE)
+    name = re.compile(rf"(^|_){re.escape(inside.stem.strip('_'))}(_|$)")
+    folder = root / "tests" / inside.parent
+    found = {path for path in folder.glob("test_*.py") if name.search(path.stem[5:])}
+    if found:
+        return {path.relative_to(root).as_posix() for path in found}
+    dotted = file.removesuffix(".py").replace("/", ".")
+    users = [user for user in imports if dotted in imports[user] and user not in above]
+    tests = (_tests_of(user, imports, root, (*above, file)) for user in users)
+    return set().union(*tests)
+
+
+def parsed(arguments, files):
+    """The command line."""
+    parser = argparse.ArgumentParser("mutants", description="Test the tests.")
+    parser.add_argument("files", nargs="*", help=f"some of: {' '.join(files)}")
+    parser.add_argument("--workers", type=int, default=2, help="mutants at a time")
+    parser.add_argument("--again", choices=("killed", "survived", "all"), help="run again")
+    parser.add_argument("--tests", nargs="*", default=[], help="test files to add")
+    parser.add_argument("--dry", action="store_true", help="only print what is stored")
+    options = parser.parse_args(arguments)
+    options.files = options.files or list(files)
+    if unknown := sorted({*options.files} - files.keys()):
+        parser.error(f"files must be some of {sorted(files)}, got {unknown}")
+    return options
+
+
+def plan(file, code, stored, again=None):
+    """What is to be run of one file.
+
+    Returns:
+        a list of (mutant, mutated code) to run, and a list of all mutants of the file, those
+        with an outcome that is stored.
+    """
+    from mutants_make import mutants_of
+
+    jobs, known = [], []
+    for mutant, mutated in mutants_of(file, code):
+        # The line is of today: a function may have moved.
+        mutant = replace(stored.get(mutant.key, mutant), line=mutant.line)
+        known.append(mutant)
+        if not mutant.outcome or again in (mutant.outcome, "all"):
+            jobs.append((mutant, mutated))
+    # Keys are checksums: ordered by them, whatever has been run is a fair sample.
+    return sorted(jobs, key=lambda job: job[0].key), known
 
 
 def main(arguments=None):
     """Run the mutants that are asked for and not stored yet; print the survivors and score."""
-    options = parsed(arguments)
-    jobs, table, made = plan(options, read(STORE))
-    print(f"{len(jobs)} of {sum(made.values())} mutants to run", flush=True)
+    files = mutable_files()
+    options = parsed(arguments, files)
+    table = {one.key: one for one in read(STORE) if one.file in files}
+    plans = {
+        file: plan(file, (ROOT / file).read_text("utf-8"), table, options.again)
+        for file in options.files
+    }
+    made = {file: len(known) for file, (_, known) in plans.items()}
+    table = {key: one for key, one in table.items() if one.file not in made}
+    table |= {one.key: one for _, known in plans.values() for one in known if one.outcome}
+    jobs = {file: waiting for file, (waiting, _) in plans.items() if waiting}
+    print(f"{sum(map(len, jobs.values()))} of {sum(made.values())} mutants to run", flush=True)
     if jobs and not options.dry:
-        write_recipe(STORE, made)
-        execute(jobs, table, options.workers)
-    chosen = [one for one in read(STORE) if one.file in made]
+        kept = {file: count for file, count in read_made(STORE).items() if file in files}
+        write_recipe(STORE, {**kept, **made})
+        tests = {file: sorted({*files[file], *options.tests}) for file in jobs}
+        run_all(jobs, tests, table, options.workers)
+    chosen = [one for one in table.values() if one.file in made]
     print(survivors(chosen) + "\n" + as_markdown(chosen, made))
     return 0
 
 
-def parsed(arguments):
-    """The command line."""
-    parser = argparse.ArgumentParser("mutants", description="Test the tests.")
-    parser.add_argument("files", nargs="*", help=f"some of: {' '.join(TESTS)}")
-    parser.add_argument("--workers", type=int, default=1, help="mutants at a time")
-    parser.add_argument("--share", type=float, default=1.0, help="run a sample of this share")
-    parser.add_argument("--again", choices=("killed", "survived", "all"), help="run again")
-    parser.add_argument("--dry", action="store_true", help="only print what is stored")
-    options = parser.parse_args(arguments)
-    options.files = options.files or list(TESTS)
-    if unknown := sorted(set(options.files) - TESTS.keys()):
-        parser.error(f"files must be some of {sorted(TESTS)}, got {unknown}")
-    if not 0 < options.share <= 1 or options.workers < 1:
-        parser.error("--share must be above 0 and at most 1, --workers at least 1")
-    return options
-
-
-def plan(options, stored):
-    """What to run as (mutant, source, tests); what stays stored; how many a file has."""
-    from mutants_make import mutants_of
-
-    stored = {one.key: one for one in stored}
-    table = {one.key: one for one in stored.values() if one.file not in options.files}
-    jobs, made = [], {}
-    for file in options.files:
-        tests, pairs = tests_of(file), mutants_of(file, (ROOT / file).read_text())
-        made[file] = len(pairs)
-        for mutant, source in pairs:
-            mutant = replace(stored.get(mutant.key, mutant), line=mutant.line)
-            if mutant.outcome:
-                table[mutant.key] = mutant
-            asked = not mutant.outcome or options.again in (mutant.outcome, "all")
-            if asked and is_drawn(mutant.key, options.share):
-                jobs.append((mutant, source, tests))
-    # By keys, that is, in no order: whenever it ends, what was run is a fair sample of a file.
-    return (
-        sorted(jobs, key=lambda job: (options.files.index(job[0].file), job[0].key)),
-        table,
-        made,
-    )
-
-
-def execute(jobs, table, workers):
-    """Run the jobs, storing each outcome as it comes."""
+def run_all(jobs, tests, table, workers):
+    """Run {file: jobs}, storing each outcome as it comes."""
     from mutants_run import Runner
 
     with Runner(ROOT) as runner:
-        for _, group in groupby(jobs, key=lambda job: job[0].file):
-            group = list(group)
-            runner.check(group[0][2])
-            for mutant in runner.run(group, workers):
+        for file in jobs:
+            print(f"{file}: {len(jobs[file])}, {' '.join(tests[file])}", flush=True)
+            runner.check(tests[file])
+            for mutant in runner.run(jobs[file], tests[file], workers):
                 if mutant.outcome == "killed":
                     mutant = replace(mutant, explanation="")
                 table[mutant.key] = mutant
                 write(STORE, table.values())
-
-
-def tests_of(file):
-    """The names of a file's tests; there must be some."""
-    found = {path for pattern in TESTS[file] for path in ROOT.glob(pattern)}
-    if not found:
-        raise ValueError(f"{file} must have tests, found no {TESTS[file]}")
-    return sorted(str(path.relative_to(ROOT)) for path in found)
-
-
-def is_drawn(key, share):
-    """Draw by the key itself: always the same sample, and a part of every larger one."""
-    return int(key, 16) < share * 16 ** len(key)
 
 
 if __name__ == "__main__":
