@@ -52,7 +52,6 @@ assets: $(VENV)/.full ## make the shipped data and the teacher again (half an ho
 	$(BIN)/python tools/make_assets.py
 
 lock: $(VENV)/.full ## resolve requirements.lock again
-	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-annotate --no-header --quiet requirements.txt -o requirements.lock
 
 clean: ## remove everything that was built, the environment too

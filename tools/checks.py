@@ -8,6 +8,7 @@ tests/book call the same functions.
 """
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import check_prose
 import check_site
 import weave
 from pages import REPOSITORY, Book, read_notebook
+
+SPELT = ("README.md", "CONTRIBUTING.md", "book", "distill_lib", "tests", "tools")
 
 
 def contents_problems(book):
@@ -49,7 +52,16 @@ def source_problems(book):
         if path.exists():
             found = check_notebooks.page_problems(read_notebook(path))
             problems += [f"{book.relative(path)}: {text}" for text in found]
-    return problems + check_prose.problems(book)
+    return problems + check_prose.problems(book) + spelling_problems(book)
+
+
+def spelling_problems(book):
+    """Words that codespell knows as misspelt; pyproject.toml says where it does not look."""
+    paths = [path for path in (book.root / name for name in SPELT) if path.exists()]
+    settings = f"--toml={REPOSITORY / 'pyproject.toml'}"
+    program = [sys.executable, "-m", "codespell_lib", settings, *map(str, paths)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).replace(f"{book.root}/", "").splitlines()
 
 
 def main():

@@ -28,6 +28,12 @@ def test_every_ingredient_changes_the_fingerprint(small_book, name):
     assert build.fingerprint(small_book) != before
 
 
+def test_a_misspelling_is_named(small_book):
+    word = "the"[::2] + "h"  # misspelt here, this file would have a problem itself
+    (small_book.root / "README.md").write_text(f"Make {word} book.\n")
+    assert checks.spelling_problems(small_book) == [f"README.md:1: {word} ==> the"]
+
+
 def test_publishing_english_keeps_chinese(small_book):
     for language, text in (("zh", "中文"), ("en", "English")):
         html = small_book.build / language / "_build" / "html"
