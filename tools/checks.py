@@ -53,7 +53,8 @@ def source_problems(book):
         if path.exists():
             found = check_notebooks.page_problems(read_notebook(path))
             problems += [f"{book.relative(path)}: {text}" for text in found]
-    return problems + unsteady.problems(book) + check_prose.problems(book) + spelling_problems(book)
+    problems += unsteady.problems(book) + check_prose.problems(book)
+    return problems + spelling_problems(book)
 
 
 def spelling_problems(book):
