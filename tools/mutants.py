@@ -24,14 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "book" / "code" / "mutants.csv"
 PACKAGE = "distill_lib"
 # Data, networks, figures, measures: what the book needs beside the methods.
-LEFT_OUT = {"__init__", "compress", "data", "evaluate", "models", "plots", "schemes"}
+LEFT_OUT = {"compress", "data", "evaluate", "models", "plots", "pruning", "schemes"}
+# What matters most is mutated first, then what helps it.
+FIRST = ("losses", "distiller", "terms", "features", "signals", "training")
 
 
 def mutable_files(root=ROOT):
     """The files that are mutated, as {path below `root`: the files of the tests that judge it}.
 
-    A file is judged by the tests that bear its name. A file without such tests, because it only
-    helps others, is judged by the tests of those that import it.
+    A file is judged by the tests that bear its name. What only helps others, a private file or
+    one without such tests, is judged by the tests of those that import it.
     """
     paths = {
         path.relative_to(root).as_posix(): path
@@ -40,9 +42,9 @@ def mutable_files(root=ROOT):
     }
     imports = {file: _imports(path) for file, path in paths.items()}
     parts = {file: Path(file).with_suffix("").parts[1] for file in paths}
-    return {
-        file: _tests_of(file, imports, root) for file in paths if parts[file] not in LEFT_OUT
-    }
+    ranks = {file: (*FIRST, parts[file]).index(parts[file]) for file in paths}
+    wanted = [file for file in sorted(paths, key=ranks.get) if parts[file] not in LEFT_OUT]
+    return {file: _tests_of(file, imports, root) for file in wanted}
 
 
 def _imports(path):
@@ -61,13 +63,14 @@ def _tests_of(file, imports, root, above=()):
     inside = Path(file).relative_to(PACKAGE)
     name = re.compile(rf"(^|_){re.escape(inside.stem.strip('_'))}(_|$)")
     folder = root / "tests" / inside.parent
-    found = {path for path in folder.glob("test_*.py") if name.search(path.stem[5:])}
-    if found:
-        return {path.relative_to(root).as_posix() for path in found}
+    paths = [path for path in folder.glob("test_*.py") if name.search(path.stem[5:])]
+    found = {path.relative_to(root).as_posix() for path in paths}
+    if found and not inside.stem.startswith("_"):
+        return found
     dotted = file.removesuffix(".py").replace("/", ".")
     users = [user for user in imports if dotted in imports[user] and user not in above]
     tests = (_tests_of(user, imports, root, (*above, file)) for user in users)
-    return set().union(*tests)
+    return found.union(*tests)
 
 
 def parsed(arguments, files):

@@ -28,6 +28,10 @@ def clipped(number):
     while number > LIMIT:
         number -= 1
     return number
+
+
+def name():
+    return "sign"
 '''
 TESTS = """
 from tiny import Counter, clipped
@@ -70,9 +74,9 @@ def test_numbers_operators_and_arguments_are_mutated(changes):
 
 def test_prose_and_what_changes_nothing_is_left_alone(changes):
     text = " ".join(after for _, after in changes)
-    assert "XX" not in text
     assert "len(None)" not in text
     assert "docstring" not in text
+    assert [after for _, after in changes if "sign" in after.lower()] == ['return "XXsignXX"']
 
 
 def keys_of(code, function):
@@ -145,17 +149,19 @@ def test_a_file_is_judged_by_its_own_tests_or_by_those_of_its_users(tmp_path):
         "tests/test_terms_masks.py": "",
         "tests/test_determs.py": "",
         "tests/losses/test_feature.py": "",
+        "tests/losses/test_safe.py": "",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     own = {"tests/test_terms.py", "tests/test_terms_masks.py"}
-    assert mutants.mutable_files(tmp_path) == {
-        "distill_lib/deeper.py": own,
-        "distill_lib/helper.py": own,
-        "distill_lib/losses/_safe.py": {"tests/losses/test_feature.py"},
-        "distill_lib/losses/feature.py": {"tests/losses/test_feature.py"},
-        "distill_lib/terms.py": own,
-    }
+    losses = {"tests/losses/test_feature.py"}
+    assert list(mutants.mutable_files(tmp_path).items()) == [
+        ("distill_lib/losses/_safe.py", losses | {"tests/losses/test_safe.py"}),
+        ("distill_lib/losses/feature.py", losses),
+        ("distill_lib/terms.py", own),
+        ("distill_lib/deeper.py", own),
+        ("distill_lib/helper.py", own),
+    ]
 
 
 def test_every_file_that_is_mutated_has_tests():
