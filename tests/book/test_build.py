@@ -1,12 +1,13 @@
 """The build's guards, without a build."""
 
-import build
-import check_site
-import checks
 import pytest
 from book_site.cards import card
 from book_site.search import SearchHan
-from pages import only_pages
+
+from tools.checks import check_site
+from tools.checks import everything as checks
+from tools.pages.book import only_pages
+from tools.site import build
 
 
 def test_an_empty_site_is_noticed(small_book):
@@ -94,5 +95,5 @@ def test_the_card_says_minutes_when_seconds_are_many():
 
 def test_the_finished_sites_have_no_problem(real_book):
     if not (real_book.build / "site.stamp").exists():
-        pytest.skip("not built; run tools/build.py")
+        pytest.skip("not built; run tools/site/build.py")
     assert check_site.problems(real_book) == []

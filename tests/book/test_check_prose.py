@@ -1,10 +1,11 @@
 """The rules for prose: what is a typed result, an avoided term, a figure without words."""
 
-import check_prose
 import pytest
-from check_prose import avoided_terms, typed_results
-from glossary import read_terms
 from sample_pages import chinese_page
+
+from tools.checks import check_prose
+from tools.checks.check_prose import avoided_terms, typed_results
+from tools.pages.glossary import read_terms
 
 TYPED = [
     "The student reaches 93.1 % after training.",

@@ -1,7 +1,8 @@
 """The rules for finished pages, on pages of one line."""
 
 import pytest
-from check_site import dead_links, page_problems, problems
+
+from tools.checks.check_site import dead_links, page_problems, problems
 
 BROKEN = [
     ("<article>的**软目标**比</article>", "unrendered markup '**'"),

@@ -4,10 +4,11 @@ import csv
 import sys
 from pathlib import Path
 
-import conformance
 import keras
 import numpy as np
 import pytest
+
+from tools.measure import conformance
 
 FOLDER = Path(__file__).parents[2] / "book" / "code"
 sys.path.append(str(FOLDER))

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import mutants
 import pytest
-from mutants_store import Mutant, as_markdown, read, score, write
+
+from tools.measure import mutants
+from tools.measure.mutants_store import Mutant, as_markdown, read, score, write
 
 CODE = '''"""A docstring with 1 + 1."""
 
@@ -45,8 +46,8 @@ def test_clipped():
 RUN = """
 import sys
 from pathlib import Path
-from mutants_make import mutants_of
-from mutants_run import Runner
+from tools.measure.mutants_make import mutants_of
+from tools.measure.mutants_run import Runner
 root = Path(sys.argv[1])
 pairs = mutants_of("tiny/__init__.py", (root / "tiny" / "__init__.py").read_text())
 tests = ["tests/test_tiny.py"]
@@ -60,7 +61,7 @@ with Runner(root, "tiny", preloaded=(), slack=2) as runner:
 @pytest.fixture
 def changes():
     """(before, after) of all mutants of the code above."""
-    make = pytest.importorskip("mutants_make", reason="make mutants installs mutmut")
+    make = pytest.importorskip("tools.measure.mutants_make", reason="needs mutmut")
     return [(m.before, m.after) for m, _ in make.mutants_of("tiny/__init__.py", CODE)]
 
 
@@ -80,7 +81,7 @@ def test_prose_and_what_changes_nothing_is_left_alone(changes):
 
 
 def keys_of(code, function):
-    make = pytest.importorskip("mutants_make")
+    make = pytest.importorskip("tools.measure.mutants_make")
     pairs = make.mutants_of("tiny/__init__.py", code)
     return {mutant.key for mutant, _ in pairs if mutant.function == function}
 
@@ -92,7 +93,7 @@ def test_a_key_outlives_changes_of_other_functions_and_of_docstrings():
 
 
 def test_the_runner_tells_killed_from_survived(tmp_path):
-    pytest.importorskip("mutants_make")
+    pytest.importorskip("tools.measure.mutants_make")
     for name, text in (("tiny/__init__.py", CODE), ("tests/test_tiny.py", TESTS)):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
@@ -102,7 +103,7 @@ def test_the_runner_tells_killed_from_survived(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": str(mutants.ROOT / "tools")},
+        env=os.environ | {"PYTHONPATH": str(mutants.ROOT)},
         cwd=tmp_path,
     )
     found = {}
@@ -169,7 +170,7 @@ def test_every_file_that_is_mutated_has_tests():
 
 
 def test_what_is_stored_is_not_run_again_before_its_function_changes():
-    pytest.importorskip("mutants_make")
+    pytest.importorskip("tools.measure.mutants_make")
     jobs, known = mutants.plan("tiny/__init__.py", CODE, {})
     assert len(jobs) == len(known) > 5
     stored = {one.key: replace(one, outcome="survived", explanation="Equal.") for one in known}
@@ -197,7 +198,7 @@ def test_the_stored_score_is_95_percent_and_every_survivor_is_explained(part):
 
 def test_what_is_stored_is_of_the_code_as_it_is_today():
     """Change a function, and `make mutants` has to be run again: for that function alone."""
-    make = pytest.importorskip("mutants_make")
+    make = pytest.importorskip("tools.measure.mutants_make")
     stored = read(mutants.STORE)
     today = {
         mutant.key

@@ -3,11 +3,12 @@
 import ast
 import re
 
-import build
 import pytest
 from book_site import library, reference
 from bs4 import BeautifulSoup
-from pages import read_notebook
+
+from tools.pages.book import read_notebook
+from tools.site import build
 
 SOURCE = '''"""A module.
 
@@ -235,7 +236,7 @@ def test_the_page_names_no_module_twice(on_the_page):
 @pytest.mark.parametrize("prefix", ["", "zh/"])
 def test_the_finished_page_has_every_public_name(real_book, on_the_page, prefix):
     if not (real_book.build / "site.stamp").exists():
-        pytest.skip("not built; run tools/build.py")
+        pytest.skip("not built; run tools/site/build.py")
     page = (real_book.site / f"{prefix}reference.html").read_text("utf-8")
     assert reference.JOIN not in page
     ids = {tag["id"] for tag in BeautifulSoup(page, "html.parser").select("dt[id], span[id]")}

@@ -1,7 +1,7 @@
 """Everything that can be said about the book without running it.
 
-    python tools/checks.py           the sources: notebooks, Chinese pages, table of contents
-    python tools/checks.py --site    the finished sites in _build/site too
+    python -m tools.checks.everything           notebooks, Chinese pages, table of contents
+    python -m tools.checks.everything --site    the finished sites in _build/site too
 
 Each problem is one line that names the file, the cell, and what is wrong. The tests in
 tests/book call the same functions.
@@ -12,12 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import check_notebooks
-import check_prose
-import check_site
-import unsteady
-import weave
-from pages import REPOSITORY, Book, read_notebook
+from tools.checks import check_notebooks, check_prose, check_site, unsteady
+from tools.pages import weave
+from tools.pages.book import REPOSITORY, Book, read_notebook
 
 SPELT = ("README.md", "CONTRIBUTING.md", "book", "distill_lib", "tests", "tools")
 

@@ -12,8 +12,9 @@ from difflib import SequenceMatcher
 
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
-from mutants_store import Mutant
 from mutmut.mutation.mutators import mutation_operators
+
+from tools.measure.mutants_store import Mutant
 
 UNTOUCHED = ("len", "isinstance")
 

@@ -1,9 +1,9 @@
 """Mutation testing: break the library in every small way, and see whether a test notices.
 
-    python tools/mutants.py                                  all files that it is meant for
-    python tools/mutants.py distill_lib/losses/response.py   some files
-    python tools/mutants.py --again survived                 once more what no test noticed
-    python tools/mutants.py --dry                            print what is stored
+    python -m tools.measure.mutants                                  all methods
+    python -m tools.measure.mutants distill_lib/losses/response.py   some files
+    python -m tools.measure.mutants --again survived                 what no test noticed
+    python -m tools.measure.mutants --dry                            print what is stored
 
 What became of a mutant is stored as soon as it is known: an interruption loses nothing, and
 what is stored is not run again before its function changes. The order within a file is
@@ -18,9 +18,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mutants_store import as_markdown, read, read_made, survivors, write, write_recipe
+from tools.measure.mutants_store import (
+    as_markdown,
+    read,
+    read_made,
+    survivors,
+    write,
+    write_recipe,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "book" / "code" / "mutants.csv"
 PACKAGE = "distill_lib"
 # Data, networks, figures, measures: what the book needs beside the methods.
@@ -95,7 +102,7 @@ def plan(file, code, stored, again=None):
         a list of (mutant, mutated code) to run, and a list of all mutants of the file, those
         with an outcome that is stored.
     """
-    from mutants_make import mutants_of
+    from tools.measure.mutants_make import mutants_of
 
     jobs, known = [], []
     for mutant, mutated in mutants_of(file, code):
@@ -134,7 +141,7 @@ def main(arguments=None):
 
 def run_all(jobs, tests, table, workers):
     """Run {file: jobs}, storing each outcome as it comes."""
-    from mutants_run import Runner
+    from tools.measure.mutants_run import Runner
 
     with Runner(ROOT) as runner:
         for file in jobs:

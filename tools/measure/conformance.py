@@ -1,7 +1,7 @@
 """Probe `keras.distillation` in each release of Keras, and store the findings.
 
-    python tools/conformance.py                    every release from 3.12.0 on
-    python tools/conformance.py 3.12.0 3.15.1      these releases
+    python -m tools.measure.conformance                    every release from 3.12.0 on
+    python -m tools.measure.conformance 3.12.0 3.15.1      these releases
 
 uv lays each release over this environment, whose TensorFlow serves them all. A release whose
 findings lie below `_build/conformance` is not probed again, unless the probes have changed. All
@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 
-from pages import REPOSITORY
+from tools.pages.book import REPOSITORY
 
 FIRST = (3, 12, 0)
 PROBES = REPOSITORY / "book" / "code" / "keras_probes"

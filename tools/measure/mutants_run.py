@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 import tqdm
-from mutants_child import OPTIONS, WRONG, make_hypothesis_repeatable, run_tests
+
+from tools.measure.mutants_child import OPTIONS, WRONG, make_hypothesis_repeatable, run_tests
 
 PRELOADED = ("tensorflow", "keras", "scipy.stats", "sklearn.datasets", "matplotlib.pyplot")
 ENVIRONMENT = {

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from bs4 import BeautifulSoup
-from check_notebooks import FILE_NAME
+
+from tools.checks.check_notebooks import FILE_NAME
 
 # Elements whose address is fetched when a page opens; a plain link is only followed.
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}

@@ -5,10 +5,10 @@ No result is typed by hand, and the words are those of the glossary.
 
 import re
 
-from check_notebooks import alt_problem
-from glossary import read_terms
-from pages import read_blocks, read_notebook
-from syntax import CODE, COMMENT, DISPLAY_MATH, INLINE_MATH, OPAQUE, ROLE
+from tools.checks.check_notebooks import alt_problem
+from tools.pages.book import read_blocks, read_notebook
+from tools.pages.glossary import read_terms
+from tools.pages.syntax import CODE, COMMENT, DISPLAY_MATH, INLINE_MATH, OPAQUE, ROLE
 
 GIVEN = "<!-- given -->"  # on a line whose numbers are settings, not results
 QUOTED = "<!-- quoted -->"  # on a line that quotes somebody's term
