@@ -56,8 +56,8 @@ bench: $(VENV)/.full ## measure the library's speed as ratios (TORCH=python with
 	$(BIN)/python -m tools.measure.bench $(if $(TORCH),--torch $(TORCH))
 
 mutants: $(VENV)/.mutants ## break the methods on purpose: does a test notice? (an hour or two; goes on where it stopped)
-	$(BIN)/python -m pytest tests/book/test_mutants.py
 	$(BIN)/python -m tools.measure.mutants --workers $(JOBS)
+	$(BIN)/python -m pytest tests/book/test_mutants.py
 
 assets: $(VENV)/.full ## make the shipped data and the teacher again (half an hour)
 	$(BIN)/python -m tools.run.make_assets
