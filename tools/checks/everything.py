@@ -16,7 +16,8 @@ from tools.checks import check_notebooks, check_prose, check_site, unsteady
 from tools.pages import weave
 from tools.pages.book import REPOSITORY, Book, read_notebook
 
-SPELT = ("README.md", "CONTRIBUTING.md", "book", "distill_lib", "tests", "tools")
+# Tests misspell names on purpose.
+SPELT = ("README.md", "CONTRIBUTING.md", "book", "distill_lib", "tools")
 
 
 def contents_problems(book):
