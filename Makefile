@@ -23,12 +23,12 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 read: $(VENV)/.read ## build both languages and serve them on this machine
-	$(BIN)/python tools/build.py --serve --port $(PORT)
+	$(BIN)/python -m tools.site.build --serve --port $(PORT)
 
 test: lint $(VENV)/.full ## prove everything (PYTHON=python3.12: in an environment of its own)
 	$(BIN)/python -m pytest tests --ignore tests/book --ignore tests/browser -n $(JOBS)
 	$(BIN)/python $(NBVAL)
-	$(BIN)/python tools/build.py
+	$(BIN)/python -m tools.site.build
 	$(BIN)/python -m pytest tests/book tests/browser -rs
 
 quick: lint ## lint and the library's tests, in under two minutes
@@ -41,29 +41,28 @@ lint: $(VENV)/.full ## style of code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 book: $(VENV)/.read ## build both languages into _build/site
-	$(BIN)/python tools/build.py
+	$(BIN)/python -m tools.site.build
 
 lab: $(VENV)/.full ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir book
 
 execute: $(VENV)/.full ## run notebooks again in place (NOTEBOOKS="book/math/objective.ipynb" for some)
-	$(BIN)/python tools/execute.py --jobs $(JOBS) $(NOTEBOOKS)
+	$(BIN)/python -m tools.run.execute --jobs $(JOBS) $(NOTEBOOKS)
 
 sweep: $(VENV)/.full ## run the parameter sweeps; finished runs are kept (SWEEPS="book/sweeps/labels.yaml" for one)
-	for grid in $(SWEEPS); do $(BIN)/python tools/sweep.py $$grid --workers $(JOBS) || exit 1; done
+	for grid in $(SWEEPS); do $(BIN)/python -m tools.run.sweep $$grid --workers $(JOBS) || exit 1; done
 
 bench: $(VENV)/.full ## measure the library's speed as ratios (TORCH=python with PyTorch adds its row)
-	$(BIN)/python tools/bench.py $(if $(TORCH),--torch $(TORCH))
+	$(BIN)/python -m tools.measure.bench $(if $(TORCH),--torch $(TORCH))
 
-mutants: $(VENV)/.mutants ## break the losses and the distiller on purpose: does a test notice? (hours)
+mutants: $(VENV)/.mutants ## break the methods on purpose: does a test notice? (an hour or two; goes on where it stopped)
+	$(BIN)/python -m tools.measure.mutants --workers $(JOBS)
 	$(BIN)/python -m pytest tests/book/test_mutants.py
-	$(BIN)/python tools/mutants.py --workers $(JOBS)
 
 assets: $(VENV)/.full ## make the shipped data and the teacher again (half an hour)
-	$(BIN)/python tools/make_assets.py
+	$(BIN)/python -m tools.run.make_assets
 
 lock: $(VENV)/.full ## resolve requirements.lock again
-	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-annotate --no-header --quiet requirements.txt -o requirements.lock
 
 clean: ## remove everything that was built, the environments too

@@ -1,4 +1,4 @@
-"""nbval's kernels, started as tools/execute.py starts them.
+"""nbval's kernels, started as tools/run/execute.py starts them.
 
 A kernel forwards what C code writes to file descriptor 2, and TensorFlow writes a line there
 that names the machine, whatever its log level. It is not stored in the notebooks, so a kernel

@@ -49,7 +49,7 @@ def build_small_cnn(widths=(8, 16), input_shape=(28, 28, 1), class_count=10):
 def load_teacher():
     """The shipped :func:`build_teacher`, trained on Fashion-MNIST and frozen.
 
-    ``tools/make_assets.py`` holds the recipe. Errors: as :func:`distill_lib.data.asset`.
+    ``tools/run/make_assets.py`` holds the recipe. Errors: as :func:`distill_lib.data.asset`.
     """
     loaded = keras.models.load_model(asset("teacher.keras"), compile=False)
     # A loaded model expects a list of one input, and warns on every plain array.

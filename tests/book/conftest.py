@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tools" / "site")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "site")]
 
 import sample_pages as samples  # noqa: E402 (it needs the paths above)
-from pages import Book, notebook_text, write_if_changed  # noqa: E402
+
+from tools.pages.book import Book, notebook_text, write_if_changed  # noqa: E402
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Cells, a page and the words of a tiny book, for the tests of the machinery."""
 
 import nbformat
-from execute import NEUTRAL_METADATA
-from pages import outputs_hash, text_hash, translatable
+
+from tools.pages.book import outputs_hash, text_hash, translatable
+from tools.run.execute import NEUTRAL_METADATA
 
 FIGURE = {"image": {"alt": "A line that rises from the lower left to the upper right."}}
 
@@ -25,7 +26,7 @@ def picture():
 
 
 def notebook_of(*cells):
-    """A notebook that looks as if tools/execute.py had run it."""
+    """A notebook that looks as if tools/run/execute.py had run it."""
     notebook = nbformat.v4.new_notebook(metadata=dict(NEUTRAL_METADATA))
     notebook.cells = list(cells)
     notebook.metadata["execution"] = {"outputs_sha256": outputs_hash(notebook)}

@@ -1,13 +1,13 @@
 """The book itself: every page, by every rule."""
 
-import check_notebooks
-import check_prose
-import checks
-import execute
 import pytest
-import weave
-from pages import Book, read_notebook
-from translation import page_problems
+
+from tools.checks import check_notebooks, check_prose
+from tools.checks import everything as checks
+from tools.pages import weave
+from tools.pages.book import Book, read_notebook
+from tools.pages.translation import page_problems
+from tools.run import execute
 
 PAGES = Book().page_names()
 

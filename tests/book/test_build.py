@@ -1,12 +1,13 @@
 """The build's guards, without a build."""
 
-import build
-import check_site
-import checks
 import pytest
 from book_site.cards import card
 from book_site.search import SearchHan
-from pages import only_pages
+
+from tools.checks import check_site
+from tools.checks import everything as checks
+from tools.pages.book import only_pages
+from tools.site import build
 
 
 def test_an_empty_site_is_noticed(small_book):
@@ -26,6 +27,12 @@ def test_every_ingredient_changes_the_fingerprint(small_book, name):
     path = small_book.root / name
     path.write_text(path.read_text("utf-8") + "\n", "utf-8")
     assert build.fingerprint(small_book) != before
+
+
+def test_a_misspelling_is_named(small_book):
+    word = "the"[::2] + "h"  # misspelt here, this file would have a problem itself
+    (small_book.root / "README.md").write_text(f"Make {word} book.\n")
+    assert checks.spelling_problems(small_book) == [f"README.md:1: {word} ==> the"]
 
 
 def test_publishing_english_keeps_chinese(small_book):
@@ -88,5 +95,5 @@ def test_the_card_says_minutes_when_seconds_are_many():
 
 def test_the_finished_sites_have_no_problem(real_book):
     if not (real_book.build / "site.stamp").exists():
-        pytest.skip("not built; run tools/build.py")
+        pytest.skip("not built; run tools/site/build.py")
     assert check_site.problems(real_book) == []

@@ -2,8 +2,9 @@
 
 import nbformat
 import pytest
-from check_notebooks import page_problems
 from sample_pages import FIGURE, code_cell, markdown_cell, notebook_of, picture
+
+from tools.checks.check_notebooks import page_problems
 
 ERROR = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
 

@@ -1,10 +1,11 @@
 """The rules for prose: what is a typed result, an avoided term, a figure without words."""
 
-import check_prose
 import pytest
-from check_prose import avoided_terms, figures, typed_results
-from glossary import read_terms
 from sample_pages import chinese_page
+
+from tools.checks import check_prose
+from tools.checks.check_prose import avoided_terms, typed_results
+from tools.pages.glossary import read_terms
 
 TYPED = [
     "The student reaches 93.1 % after training.",
@@ -87,30 +88,6 @@ def test_a_glossary_with_other_columns_is_refused(tmp_path):
     (tmp_path / "glossary.csv").write_text("english,chinese\na,b\n", "utf-8")
     with pytest.raises(ValueError, match="columns must be"):
         read_terms(tmp_path / "glossary.csv")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "![](a.png)",
-        "![line](a.png)",
-        "```{figure} a.png\nCaption.\n```",
-        "```{image} a.png\n```",
-    ],
-)
-def test_figures_without_words_are_found(text):
-    assert list(figures(text, "en"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "![A line that rises from left to right](a.png)",
-        "```{glue:figure} gain\n:alt: A line that rises from left to right\nCaption.\n```",
-    ],
-)
-def test_figures_with_words_pass(text):
-    assert list(figures(text, "en")) == []
 
 
 def test_both_languages_are_read_and_places_are_named(small_book, lesson):

@@ -1,7 +1,8 @@
 """The rules for finished pages, on pages of one line."""
 
 import pytest
-from check_site import page_problems, problems
+
+from tools.checks.check_site import dead_links, page_problems, problems
 
 BROKEN = [
     ("<article>的**软目标**比</article>", "unrendered markup '**'"),
@@ -40,3 +41,13 @@ def test_style_sheets_are_read_too(small_book):
     small_book.site.mkdir(parents=True)
     (small_book.site / "a.css").write_text("a { background: url(https://example.org/a.png) }")
     assert problems(small_book) == ["a.css: fetches https://example.org/a.png"]
+
+
+def test_links_are_followed_to_the_heading_that_they_name(tmp_path):
+    (tmp_path / "b.html").write_text('<h2 id="here">Here</h2>')
+    for target in ("b.html", "b.html#here", "https://example.org/gone"):
+        (tmp_path / "a.html").write_text(f'<a href="{target}">there</a>')
+        assert dead_links(tmp_path) == []
+    for target in ("c.html", "b.html#gone"):
+        (tmp_path / "a.html").write_text(f'<a href="{target}">there</a>')
+        assert target in "\n".join(dead_links(tmp_path))

@@ -3,11 +3,12 @@
 import json
 import time
 
-import check_notebooks
 import pytest
-from execute import FACTS, execute_page, page_name
-from pages import notebook_text, read_notebook, write_if_changed
 from sample_pages import code_cell, markdown_cell, notebook_of
+
+from tools.checks import check_notebooks
+from tools.pages.book import notebook_text, read_notebook, write_if_changed
+from tools.run.execute import FACTS, execute_page, page_name
 
 PAGE = "part/lesson"
 

@@ -4,10 +4,11 @@ import csv
 import sys
 from pathlib import Path
 
-import conformance
 import keras
 import numpy as np
 import pytest
+
+from tools.measure import conformance
 
 FOLDER = Path(__file__).parents[2] / "book" / "code"
 sys.path.append(str(FOLDER))
@@ -143,7 +144,6 @@ def test_a_release_that_has_been_probed_is_not_probed_again(tmp_path, monkeypatc
 
 def test_another_keras_than_the_named_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(conformance, "WORKPLACE", tmp_path)
-    (tmp_path / "3.12.0" / "keras").mkdir(parents=True)
 
     def run(program, **options):
         Path(program[-1]).write_text('{"versions": {"keras": "3.15.1"}}')

@@ -13,10 +13,11 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-import sweep
 import yaml
-from sweep_grid import code_digest, read_grid
-from sweep_run import displayed_results
+
+from tools.run import sweep
+from tools.run.sweep_grid import code_digest, read_grid
+from tools.run.sweep_run import displayed_results
 
 BOOK_SWEEPS = Path(__file__).parents[2] / "book" / "sweeps"
 BODY = """
@@ -107,8 +108,9 @@ def test_an_interruption_keeps_what_has_finished_and_leaves_no_kernel(tmp_path):
     grid = [{"value": [1]}, {"behaviour": ["wait"]}, {"value": [3]}]
     path = write_sweep(tmp_path, grid, csv="tiny.csv")
     results = tmp_path / "r"
-    command = [sys.executable, sweep.__file__, str(path), "--results", str(results)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "tools.run.sweep", str(path), "--results", str(results)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=BOOK_SWEEPS.parents[1], **pipes)
     deadline = time.monotonic() + 90
     while not any('"running"' in f.read_text() for f in results.glob("*wait*.part.ipynb")):
         assert time.monotonic() < deadline, "the second run never started"

@@ -1,7 +1,8 @@
 """What counts as equal between an English cell and its translation."""
 
 import pytest
-from syntax import differences
+
+from tools.pages.syntax import differences
 
 SAME = [
     ("The loss $L$ at $T = 2$.", "在 $T=2$ 时的损失 $L$。"),

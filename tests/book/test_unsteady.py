@@ -1,11 +1,12 @@
 """Cells that show what depends on training or time are found by following names."""
 
-import checks
 import nbformat
 import pytest
-import unsteady
-from pages import Book, notebook_text, read_notebook, write_if_changed
 from sample_pages import code_cell, markdown_cell, notebook_of
+
+from tools.checks import everything as checks
+from tools.checks import unsteady
+from tools.pages.book import Book, notebook_text, read_notebook, write_if_changed
 
 PAGE = "part/lesson"
 LIBRARY = """

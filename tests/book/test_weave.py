@@ -1,11 +1,12 @@
 """Weaving: which mistakes of a Chinese page are named, and what weaving must not touch."""
 
 import pytest
-import weave
 import yaml
-from pages import read_blocks, read_notebook
 from sample_pages import CHINESE, chinese_page
-from translation import page_problems, stamp, start
+
+from tools.pages import weave
+from tools.pages.book import read_blocks, read_notebook
+from tools.pages.translation import page_problems, stamp, start
 
 PAGE = "part/lesson"
 
@@ -48,7 +49,7 @@ def test_wrong_blocks_are_named(small_book, change, said):
 
 def test_a_changed_english_cell_makes_its_block_stale_until_stamped(small_book, lesson):
     lesson.cells[2].source = lesson.cells[2].source.replace("See", "Read")
-    from pages import notebook_text
+    from tools.pages.book import notebook_text
 
     small_book.notebook_path(PAGE).write_text(notebook_text(lesson), "utf-8")
     (problem,) = page_problems(small_book, PAGE)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tools"))
+sys.path.insert(0, str(REPOSITORY))
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A browser asks its maker for many things; here every request must be the page's own.
@@ -40,7 +40,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def book():
     """The book whose sites are tested."""
-    from pages import Book
+    from tools.pages.book import Book
 
     return Book(Path(os.environ.get("BOOK_ROOT", REPOSITORY)))
 
@@ -48,8 +48,8 @@ def book():
 @pytest.fixture(scope="session")
 def address(book):
     """Address of the English site; built first where it is missing or stale."""
-    build = [sys.executable, str(REPOSITORY / "tools" / "build.py"), f"--root={book.root}"]
-    done = subprocess.run(build, capture_output=True, text=True)
+    build = [sys.executable, "-m", "tools.site.build", f"--root={book.root}"]
+    done = subprocess.run(build, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     handler = partial(QuietHandler, directory=book.site)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -11,7 +11,7 @@ def card(words, execution):
 
     Args:
         words: the sentences of the page's language.
-        execution: the notebook's metadata `execution`, written by tools/execute.py.
+        execution: the notebook's metadata `execution`, written by tools/run/execute.py.
     """
     seconds = execution["cpu_seconds"]
     if seconds >= 90:

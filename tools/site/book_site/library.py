@@ -37,12 +37,12 @@ class Module:
 
 @cache
 def read_library(root=REPOSITORY):
-    """All public modules by dotted name, the package's own `__init__` left out."""
+    """All modules by dotted name but those with an underscore."""
     modules = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
-        if len(parts) > 1 and not any(part.startswith("_") for part in parts):
+        if not any(part.startswith("_") for part in parts):
             name = ".".join(parts)
             modules[name] = read_module(name, path.read_text("utf-8"))
     return modules
@@ -130,10 +130,10 @@ def definition(modules, dotted):
     """The dotted name under which `dotted` is defined in public, or None.
 
     `distill_lib.losses.soft_target_loss` is defined in `distill_lib.losses.response`. A module
-    is its own.
+    is its own; the package itself is none.
     """
     if dotted in modules:
-        return dotted
+        return dotted if dotted != PACKAGE else None
     module, _, name = dotted.rpartition(".")
     while module in modules:
         if any(one.name == name for one in modules[module].members):
@@ -187,11 +187,12 @@ class _Finder(ast.NodeVisitor):
                 self._note(alias.lineno, alias.col_offset, alias.name, self.known[local])
 
     def visit_Import(self, node):
-        """Learn `import distill_lib.x as y`."""
+        """Learn `import distill_lib.x as y`, or with `import distill_lib.x` the package."""
         for alias in node.names:
-            self.known.pop(alias.asname or alias.name, None)
-            if alias.asname and _is_own(alias.name):
-                self.known[alias.asname] = alias.name
+            local = alias.asname or alias.name.split(".")[0]
+            self.known.pop(local, None)
+            if _is_own(alias.name):
+                self.known[local] = alias.name if alias.asname else PACKAGE
 
     def visit_Name(self, node):
         """A name that is known, until it is given away."""

@@ -83,6 +83,16 @@ def pages_by_name(modules, notebooks):
     return found
 
 
+def notebooks_of(env):
+    """The parsed notebooks of the book by page name, in reading order."""
+    paths = {name: Path(env.doc2path(name)) for name in env.external_site_map}
+    return {
+        name: json.loads(path.read_text("utf-8"))
+        for name, path in paths.items()
+        if path.suffix == ".ipynb"
+    }
+
+
 def shown(module, pages, text):
     """The members of a module that have an entry: no constant that nobody speaks of."""
     return [
@@ -143,13 +153,7 @@ class LibraryDirective(SphinxDirective):
         data = self.env.temp_data
         if "library" not in data:
             modules = read_library()
-            notebooks = {}
-            for name in self.env.external_site_map:
-                path = Path(self.env.doc2path(name))
-                self.env.note_dependency(str(path))
-                if path.suffix == ".ipynb":
-                    notebooks[name] = json.loads(path.read_text("utf-8"))
-            data["library"] = modules, pages_by_name(modules, notebooks)
+            data["library"] = modules, pages_by_name(modules, notebooks_of(self.env))
         self.modules, self.pages = data["library"]
         self.text = "\n".join(
             text.docstring
@@ -282,24 +286,36 @@ def _resolve(app, env, node, contnode):
     return env.get_domain("py").resolve_xref(*arguments)
 
 
-def gaps(modules, entries):
-    """A sentence for each public name without an entry, and for each without a docstring."""
+def gaps(modules, used, entries):
+    """A sentence for each name that must have an entry and has none, or has no docstring.
+
+    A module without an entry only helps others, and needs none for what it holds. But what the
+    package itself passes on, or a page uses, is told to the reader.
+    """
+    passed_on = modules[PACKAGE].imported.values() if PACKAGE in modules else ()
+    wanted = {*used, *(definition(modules, name) for name in passed_on)} - {None}
+    for name in sorted(wanted):
+        if name not in entries:
+            yield f"{name} is not in the reference"
     for module in modules.values():
         for member in (module, *module.members):
             name = member.name if member is module else f"{module.name}.{member.name}"
-            if getattr(member, "kind", "module") == "data":
-                continue  # the number stands in the code; `shown` says when it has an entry
-            if name not in entries:
-                yield f"{name} is not in the reference"
-            if not member.docstring:
+            if module.name in entries and not member.docstring and _needs_docstring(member):
                 yield f"{name} has no docstring"
+
+
+def _needs_docstring(member):
+    """The number of a constant stands in the code, and may do without a comment."""
+    return getattr(member, "kind", "module") != "data"
 
 
 def _check_complete(app, env):
     """A gap ends the build; a book without a reference has none."""
     entries = env.get_domain("py").objects
-    for text in gaps(read_library(), entries) if entries else ():
-        log.warning(text)
+    if entries:
+        modules = read_library()
+        for text in gaps(modules, pages_by_name(modules, notebooks_of(env)), entries):
+            log.warning(text)
 
 
 def setup(app):

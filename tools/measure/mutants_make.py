@@ -2,7 +2,8 @@
 
 Left out by rule, because no number depends on them: docstrings, type annotations, decorators,
 prose (strings with a space: the texts of errors), the arguments of ``len`` and ``isinstance``,
-and what leaves the syntax tree as it was (``1e30`` and ``1e30 + 1`` are one number).
+and what leaves the syntax tree as it was (``1e30`` and ``1e30 + 1`` are one number). Of the
+three changes of a string one is made, "XXwordXX".
 """
 
 import ast
@@ -11,8 +12,9 @@ from difflib import SequenceMatcher
 
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
-from mutants_store import Mutant
 from mutmut.mutation.mutators import mutation_operators
+
+from tools.measure.mutants_store import Mutant
 
 UNTOUCHED = ("len", "isinstance")
 
@@ -74,7 +76,9 @@ class _Changes(cst.CSTVisitor):
             return False
         for kind, operator in mutation_operators:
             if isinstance(node, kind):
-                self.found += [(node, mutated) for mutated in operator(node)]
+                mutated = list(operator(node))
+                mutated = mutated[:1] if kind is cst.BaseString else mutated
+                self.found += [(node, one) for one in mutated]
         return True
 
 

@@ -1,12 +1,12 @@
 """Run notebooks again, in place, and record what that cost.
 
-    python tools/execute.py                               every page, every sweep's notebook
-    python tools/execute.py math/objective --jobs 2       some pages
-    python tools/execute.py book/math/objective.ipynb     the same, by path
+    python -m tools.run.execute                               every page, every sweep's notebook
+    python -m tools.run.execute math/objective --jobs 2       some pages
+    python -m tools.run.execute book/math/objective.ipynb     the same, by path
 
 Cell ids and prose stay as they are; a cell whose output depends on training or time gets its
-tag (tools/unsteady.py). A page whose cell raises is left untouched and reported by page and
-cell; so is one that wrote to stderr, since a warning is not for readers. The notebook's
+tag (tools/checks/unsteady.py). A page whose cell raises is left untouched and reported by page
+and cell; so is one that wrote to stderr, since a warning is not for readers. The notebook's
 metadata gets a key `execution`: processor seconds and peak memory of the kernel, versions,
 machine, date, and a hash over code and outputs, so that neither can be edited by hand later.
 Processor seconds hardly depend on what else the machine does; a clock on the wall does.
@@ -23,10 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-import unsteady
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from pages import REPOSITORY, Book, notebook_text, outputs_hash, read_notebook
+
+from tools.checks import unsteady
+from tools.pages.book import REPOSITORY, Book, notebook_text, outputs_hash, read_notebook
 
 # A kernel normally forwards what C code writes to file descriptors 1 and 2. TensorFlow writes
 # lines there that name the machine ("oneDNN custom operations are on"), whatever its log level;

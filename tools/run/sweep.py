@@ -1,4 +1,4 @@
-"""Run a notebook once for each point of a grid: ``python tools/sweep.py GRID.yaml``.
+"""Run a notebook once for each point of a grid: ``python -m tools.run.sweep GRID.yaml``.
 
 The notebook displays ``IPython.display.JSON(results)``, a flat dictionary or a list of them
 (each a row of the table), as its last output. Each run is a process of its own and leaves one
@@ -20,9 +20,10 @@ from multiprocessing import connection
 from pathlib import Path
 
 import psutil
-from sweep_grid import read_grid
-from sweep_run import execute, keep_apart, unfinished, write_whole
 from tqdm import tqdm
+
+from tools.run.sweep_grid import read_grid
+from tools.run.sweep_run import execute, keep_apart, unfinished, write_whole
 
 
 def main(arguments=None):

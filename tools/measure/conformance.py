@@ -1,12 +1,11 @@
 """Probe `keras.distillation` in each release of Keras, and store the findings.
 
-    python tools/conformance.py                    every release from 3.12.0 on
-    python tools/conformance.py 3.12.0 3.15.1      these releases
+    python -m tools.measure.conformance                    every release from 3.12.0 on
+    python -m tools.measure.conformance 3.12.0 3.15.1      these releases
 
-Each release is installed by itself, without its dependencies, below `_build/conformance` and
-put in front of the installed Keras; TensorFlow and NumPy are those of this environment. What
-is there already is neither installed nor probed again, unless the probes have changed. All
-findings below that folder go to `book/code/keras_conformance.csv`, which the page reads.
+uv lays each release over this environment, whose TensorFlow serves them all. A release whose
+findings lie below `_build/conformance` is not probed again, unless the probes have changed. All
+findings there go to `book/code/keras_conformance.csv`, which the page reads.
 """
 
 import argparse
@@ -18,7 +17,7 @@ import re
 import subprocess
 import sys
 
-from pages import REPOSITORY
+from tools.pages.book import REPOSITORY
 
 FIRST = (3, 12, 0)
 PROBES = REPOSITORY / "book" / "code" / "keras_probes"
@@ -30,15 +29,6 @@ COLUMNS = ("keras", "tensorflow", "source", "probe", "value", "expected", "outco
 def number(version):
     """A version such as "3.15.1" as numbers, by which releases are put in order."""
     return tuple(int(part) for part in version.split("."))
-
-
-def pip(*arguments):
-    """What pip prints; a failure of pip ends the program with its message."""
-    program = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"pip {' '.join(arguments)} failed:\n{done.stderr}")
-    return done.stdout
 
 
 def releases(listing):
@@ -55,23 +45,28 @@ def fingerprint(folder=PROBES):
 
 
 def probe(version):
-    """Install one release and probe it, unless both have been done.
+    """Probe one release, unless that has been done.
 
     Returns:
         The path of its findings.
     """
-    folder = WORKPLACE / version
     findings = WORKPLACE / f"{version}-{fingerprint()}.json"
     if findings.exists():
         return findings
-    if not (folder / "keras").exists():
-        target = ("install", "--quiet", "--no-deps", "--target", str(folder))
-        pip(*target, f"keras=={version}")
-    path = os.pathsep.join([str(folder), str(PROBES.parent)])
     part = findings.with_suffix(".part")
-    program = [sys.executable, "-m", PROBES.name, "--output", str(part)]
-    settings = {"PYTHONPATH": path, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run(program, env={**os.environ, **settings}, check=True)
+    program = [sys.executable, "-m", "uv", "run", "--no-project", "--active"]
+    program += [
+        "--with",
+        f"keras=={version}",
+        "python",
+        "-m",
+        PROBES.name,
+        "--output",
+        str(part),
+    ]
+    settings = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, **settings}
+    subprocess.run(program, env=environment, cwd=PROBES.parent, check=True)
     found = json.loads(part.read_text("utf-8"))["versions"]["keras"]
     if found != version:
         sys.exit(f"keras {version} was to be probed, but {found} was imported")
@@ -101,7 +96,10 @@ def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("versions", nargs="*", help="releases; default: all, by the index")
-    wanted = parser.parse_args().versions or releases(pip("index", "versions", "keras"))
+    wanted = parser.parse_args().versions
+    if not wanted:
+        index = [sys.executable, "-m", "pip", "index", "versions", "keras"]
+        wanted = releases(subprocess.check_output(index, text=True))
     WORKPLACE.mkdir(parents=True, exist_ok=True)
     for version in wanted:
         print(version, probe(version).name, flush=True)

@@ -1,22 +1,23 @@
 """Everything that can be said about the book without running it.
 
-    python tools/checks.py           the sources: notebooks, Chinese pages, table of contents
-    python tools/checks.py --site    the finished sites in _build/site too
+    python -m tools.checks.everything           notebooks, Chinese pages, table of contents
+    python -m tools.checks.everything --site    the finished sites in _build/site too
 
 Each problem is one line that names the file, the cell, and what is wrong. The tests in
 tests/book call the same functions.
 """
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
-import check_notebooks
-import check_prose
-import check_site
-import unsteady
-import weave
-from pages import REPOSITORY, Book, read_notebook
+from tools.checks import check_notebooks, check_prose, check_site, unsteady
+from tools.pages import weave
+from tools.pages.book import REPOSITORY, Book, read_notebook
+
+# Tests misspell names on purpose.
+SPELT = ("README.md", "CONTRIBUTING.md", "book", "distill_lib", "tools")
 
 
 def contents_problems(book):
@@ -50,7 +51,17 @@ def source_problems(book):
         if path.exists():
             found = check_notebooks.page_problems(read_notebook(path))
             problems += [f"{book.relative(path)}: {text}" for text in found]
-    return problems + unsteady.problems(book) + check_prose.problems(book)
+    problems += unsteady.problems(book) + check_prose.problems(book)
+    return problems + spelling_problems(book)
+
+
+def spelling_problems(book):
+    """Words that codespell knows as misspelt; pyproject.toml says where it does not look."""
+    paths = [path for path in (book.root / name for name in SPELT) if path.exists()]
+    settings = f"--toml={REPOSITORY / 'pyproject.toml'}"
+    program = [sys.executable, "-m", "codespell_lib", settings, *map(str, paths)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).replace(f"{book.root}/", "").splitlines()
 
 
 def main():

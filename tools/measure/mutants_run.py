@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pytest
 import tqdm
-from mutants_child import OPTIONS, WRONG, make_hypothesis_repeatable, run_tests
+
+from tools.measure.mutants_child import OPTIONS, WRONG, make_hypothesis_repeatable, run_tests
 
 PRELOADED = ("tensorflow", "keras", "scipy.stats", "sklearn.datasets", "matplotlib.pyplot")
 ENVIRONMENT = {
@@ -32,7 +33,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
-SLACK = 60  # seconds that a child may take beyond four times those of all its tests
+SLACK = 30  # seconds that a child may take beyond four times those of its tests
 
 
 class Runner:
@@ -60,51 +61,56 @@ class Runner:
         self._temporary.cleanup()
 
     def check(self, tests):
-        """Run the tests without a mutation: they must pass. Note which runs what, how long."""
+        """Run the tests without a mutation. Note which of them runs what, and how long.
+
+        A test that fails judges nothing: it is named, and left out.
+        """
         if not (new := [test for test in tests if test not in self._checked]):
             return
-        outcome, by, (seconds, covered) = self._outcome(*self._start(new))
-        if outcome != "survived":
-            raise RuntimeError(f"tests must pass before anything is mutated, failed: {by}")
+        code, failed, (seconds, covered) = self._result(*self._start(new))
+        if not seconds:
+            raise RuntimeError(f"{new} must be tests that run, got code {code}: {failed}")
+        for name in failed:
+            print(f"not used, for it fails without any mutation: {name}", flush=True)
+            seconds.pop(name, None)
         self._checked.update(new)
         self._seconds |= seconds
         for file, lines in covered.items():
             for line, names in lines.items():
-                self._covered[file, line] |= set(names)
+                self._covered[file, line] |= {name for name in names if name in seconds}
 
-    def run(self, jobs, workers=1):
-        """Yield the mutants of ``jobs``, (mutant, source, tests), with what became of them."""
-        jobs, active = list(jobs)[::-1], {}
-        with tqdm.tqdm(total=len(jobs), unit="mutant") as progress:
-            while jobs or active:
-                while jobs and len(active) < workers:
-                    mutant, source, tests = jobs.pop()
-                    child = self._start(tests, mutant, source)
-                    patience = self.slack + 4 * self._time(tests)
+    def run(self, jobs, tests, workers=1):
+        """Yield the mutants of ``jobs``, (mutant, source), with what ``tests`` made of them."""
+        waiting, active = list(jobs)[::-1], {}
+        with tqdm.tqdm(total=len(waiting), unit="mutant") as progress:
+            while waiting or active:
+                while waiting and len(active) < workers:
+                    mutant, source = waiting.pop()
+                    chosen = self._chosen(mutant, tests)
+                    child = self._start(chosen, mutant, source)
+                    patience = self.slack + 4 * sum(self._seconds[name] for name in chosen)
                     active[child[0].sentinel] = [mutant, child, patience]
-                # Seconds are counted, not read off a clock: it may have been suspended.
-                ready = wait(list(active), timeout=1)
-                for sentinel, entry in list(active.items()):
-                    mutant, child, patience = entry
-                    entry[2] -= not ready
-                    if sentinel in ready or patience <= 0:
-                        del active[sentinel]
-                        outcome, by, _ = self._outcome(*child, timed_out=sentinel not in ready)
-                        self._kills[mutant.file, mutant.function, by] += 1
-                        self._kills[mutant.file, by] += 1
-                        progress.update()
-                        yield replace(mutant, outcome=outcome, by=by)
+                for mutant, child, timed_out in self._ended(active):
+                    outcome, by = self._outcome(*child, timed_out)
+                    self._kills[mutant.file, mutant.function, by] += 1
+                    self._kills[mutant.file, by] += 1
+                    progress.update()
+                    yield replace(mutant, outcome=outcome, by=by)
 
-    def _time(self, tests):
-        """Seconds that all these tests take."""
-        return sum(s for name, s in self._seconds.items() if name.split("::")[0] in tests)
+    def _ended(self, active):
+        """Wait up to a second; take from ``active`` what has ended, or has had its time."""
+        # Seconds are counted, not read off a clock: it may have been suspended.
+        ready = wait(list(active), timeout=1)
+        for entry in active.values():
+            entry[2] -= not ready
+        for sentinel in [key for key, entry in active.items() if key in ready or entry[2] <= 0]:
+            mutant, child, _ = active.pop(sentinel)
+            yield mutant, child, sentinel not in ready
 
     def _start(self, tests, mutant=None, source=None):
-        ranks = {}
-        if mutant:
-            chosen = self._chosen(mutant, tests)
-            ranks = {test: self._rank(test, mutant) for test in chosen}
-            tests = sorted({test.split("::")[0] for test in chosen})
+        """Fork a child for these tests: of a mutant by name, else whole files."""
+        ranks = {test: self._rank(test, mutant) for test in tests} if mutant else {}
+        tests = sorted({test.split("::")[0] for test in tests})
         receiver, sender = self._fork.Pipe(duplex=False)
         arguments = (self.folder, self.package, tests, mutant, source, ranks, sender)
         process = self._fork.Process(target=run_tests, args=arguments)
@@ -117,9 +123,11 @@ class Runner:
 
         And those that run no line of the library here: they start a process of their own.
         """
+        found = [test for test in self._seconds if test.split("::")[0] in tests]
+        if not found:
+            raise ValueError(f"{mutant.file} must have a test that passes, found none")
         span = _span((self.folder / mutant.file).read_text(), mutant.function)
         inside = {test for line in span for test in self._covered[mutant.file, line]}
-        found = [test for test in self._seconds if test.split("::")[0] in tests]
         unseen = set(found).difference(*self._covered.values())
         return [test for test in found if test in inside | unseen] if inside else found
 
@@ -128,23 +136,27 @@ class Runner:
         near = self._kills[mutant.file, mutant.function, test]
         return -near, -self._kills[mutant.file, test], self._seconds[test]
 
-    def _outcome(self, process, results, timed_out=False):
-        """Wait for the child, or end it: (killed or survived, by what, what it measured)."""
-        outcome = None, "timeout", ({}, {})
+    def _outcome(self, process, results, timed_out):
+        """Wait for the child, or end it: killed or survived, and by what."""
         if timed_out:
             process.kill()
-        else:
-            try:
-                outcome = results.recv()
-            except EOFError:
-                outcome = None, "crash", ({}, {})
-        process.join()
-        code, failed, measured = outcome
+            process.join()
+            return "killed", "timeout"
+        code, failed, _ = self._result(process, results)
         if code == pytest.ExitCode.OK:
-            return "survived", "", measured
-        if code in (WRONG, pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+            return "survived", ""
+        if code in (WRONG, pytest.ExitCode.NO_TESTS_COLLECTED):
             raise RuntimeError(f"a mutant was not tested: code {code}, {failed}")
-        return "killed", failed or "import", measured
+        return "killed", failed[0] if failed else "crash"
+
+    def _result(self, process, results):
+        """What a child sent: pytest's code, failed tests, measurements. A crash sends none."""
+        try:
+            sent = results.recv()
+        except EOFError:
+            sent = None, [], ({}, {})
+        process.join()
+        return sent
 
 
 def _copy(root, folder, package):

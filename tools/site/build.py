@@ -1,9 +1,9 @@
 """Build both sites from the stored outputs; nothing is executed.
 
-    python tools/build.py                 both languages into _build/site
-    python tools/build.py --serve         and serve them on this machine
-    python tools/build.py en --fresh      one language, whatever the stamp says
-    python tools/build.py --draft         the English pages that exist, faults and all
+    python -m tools.site.build                 both languages into _build/site
+    python -m tools.site.build --serve         and serve them on this machine
+    python -m tools.site.build en --fresh      one language, whatever the stamp says
+    python -m tools.site.build --draft         the English pages that exist, faults and all
 
 `_build/site/index.html` is the English site, `_build/site/zh/index.html` the Chinese one.
 A second build of the same files does nothing: a stamp of all inputs is kept. A build of
@@ -23,10 +23,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
-import checks
-import weave
 import yaml
-from pages import REPOSITORY, Book, only_pages
+
+from tools.checks import everything as checks
+from tools.pages import weave
+from tools.pages.book import REPOSITORY, Book, only_pages
 
 LANGUAGES = ("en", "zh")
 INGREDIENTS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-exercise")
@@ -41,7 +42,8 @@ def fingerprint(book):
     for name in INGREDIENTS:
         digest.update(f"{name}=={version(name)}\n".encode())
     tools = REPOSITORY / "tools"
-    paths = [book.root / "_config.yml", book.root / "_toc.yml", *tools.glob("*.py")]
+    paths = [book.root / "_config.yml", book.root / "_toc.yml"]
+    paths += [*(tools / "pages").glob("*.py"), *(tools / "checks").glob("*.py")]
     paths += [*(tools / "site").rglob("*"), *book.folder.rglob("*")]
     paths += (REPOSITORY / "distill_lib").rglob("*.py")  # the reference is made of it
     for path in sorted(set(paths)):

@@ -1,6 +1,7 @@
 """The child that tests one mutant, and what it needs of pytest and Hypothesis."""
 
 import os
+import resource
 import shutil
 import sys
 from collections import Counter, defaultdict
@@ -11,17 +12,19 @@ import hypothesis
 import pytest
 
 PLUGINS = ("-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin")
-OPTIONS = ("-q", "-x", "--tb=no", *PLUGINS)
+OPTIONS = ("-q", "--tb=no", "--continue-on-collection-errors", *PLUGINS)
 WRONG = -1  # the code of a child that did not test what it should
+LONGEST = 1800  # seconds of processor time, should nobody be left to end an endless loop
 
 
 def run_tests(folder, package, tests, mutant, source, ranks, sender):
     """The body of a child: write the mutated library, run the tests, send the outcome.
 
-    Sent are pytest's code, the test that failed, the seconds of each test, and for the
+    Sent are pytest's code, the tests that failed, the seconds of each test, and for the
     library without mutation also {file: {line: names of the tests that ran it}}.
     """
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
     for descriptor in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     os.chdir(folder)
@@ -34,10 +37,11 @@ def run_tests(folder, package, tests, mutant, source, ranks, sender):
         (library.parent / mutant.file).write_text(source)
     sys.path.insert(0, str(library.parent))
     os.environ["PYTHONPATH"] = str(library.parent)  # for tests that start a process
-    code = pytest.main([*OPTIONS, "--rootdir", str(folder), *tests], plugins=[watch])
+    first = [] if mutant is None else ["--exitfirst"]
+    code = pytest.main([*OPTIONS, *first, "--rootdir", str(folder), *tests], plugins=[watch])
     module = sys.modules.get(package)
     if module is not None and Path(module.__file__).parent != library:
-        code, watch.failed = WRONG, module.__file__
+        code, watch.failed = WRONG, [module.__file__]
     sender.send((int(code), watch.failed, (dict(watch.seconds), watch.covered(folder))))
     if mutant is not None:
         shutil.rmtree(library.parent)
@@ -48,7 +52,7 @@ class Watch:
     """A pytest plugin: picks and orders tests, times them, and remembers which one failed."""
 
     def __init__(self, ranks):
-        self.ranks, self.seconds, self.failed, self._coverage = ranks, Counter(), "", None
+        self.ranks, self.seconds, self.failed, self._coverage = ranks, Counter(), [], None
 
     def trace(self, library):
         """Note from now on which test runs which line of the library."""
@@ -77,7 +81,11 @@ class Watch:
     def pytest_runtest_logreport(self, report):
         self.seconds[report.nodeid] += report.duration
         if report.failed:
-            self.failed = report.nodeid
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.failed.append(report.nodeid)
 
 
 def make_hypothesis_repeatable():

@@ -1,6 +1,6 @@
 """The book's timings: ratios of two ways of doing one thing, measured in turn in one run.
 
-    python tools/bench.py [--repeats 5] [--torch PYTHON] [--output FOLDER]
+    python -m tools.measure.bench [--repeats 5] [--torch PYTHON] [--output FOLDER]
 
 A row runs A, B, A, B, ... after one unmeasured round of each; its ratio is the median of
 A / B over the pairs, its spread the lowest and the highest. The table is printed and written
@@ -21,13 +21,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from sweep_run import recipe
 
 from distill_lib import data, evaluate, losses, models, signals
 from distill_lib.distiller import Distiller
 from distill_lib.teacher import load_teacher_logits
 from distill_lib.terms import DistillationTerm
 from distill_lib.training import train_many
+from tools.run.sweep_run import recipe
 
 HERE = Path(__file__).parent
 IMAGES, BATCH = 12_000, 128  # an epoch of all training images
@@ -42,7 +42,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("bench", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="pairs a row")
     parser.add_argument("--torch", help="a Python with PyTorch and NumPy")
-    parser.add_argument("--output", type=Path, default=HERE.parent / "book" / "trends")
+    parser.add_argument("--output", type=Path, default=HERE.parents[1] / "book" / "trends")
     options = parser.parse_args(arguments)
     if options.repeats < 2:
         parser.error(f"--repeats must be at least 2, got {options.repeats}")

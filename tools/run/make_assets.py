@@ -1,7 +1,7 @@
 """Make the files of ``distill_lib/assets`` again, from the public sources.
 
-``python tools/make_assets.py`` makes all of them (the teacher takes about half an hour on
-two cores); ``python tools/make_assets.py fashion diamonds`` only those named.
+``python -m tools.run.make_assets`` makes all of them (the teacher takes about half an hour on
+two cores); ``python -m tools.run.make_assets fashion diamonds`` only those named.
 """
 
 import hashlib

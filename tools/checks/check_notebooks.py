@@ -3,8 +3,8 @@
 import re
 from statistics import median
 
-from execute import NEUTRAL_METADATA
-from pages import outputs_hash
+from tools.pages.book import outputs_hash
+from tools.run.execute import NEUTRAL_METADATA
 
 SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp)\b|_build|[\w-]+/[\w-]+/", re.I)
@@ -91,10 +91,10 @@ def execution(notebook):
         return
     record = notebook.metadata.get("execution")
     if record is None:
-        yield "never executed; run tools/execute.py"
+        yield "never executed; run tools/run/execute.py"
         return
     if record.get("outputs_sha256") != outputs_hash(notebook):
-        yield "code or an output was changed without execution; run tools/execute.py"
+        yield "code or an output was changed without execution; run tools/run/execute.py"
     waiting = [cell.id for cell in code_cells(notebook) if cell.execution_count is None]
     if waiting:
         yield f"cell {waiting[0]}: not executed, and {len(waiting) - 1} more"

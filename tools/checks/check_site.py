@@ -1,9 +1,16 @@
-"""Rules for the finished pages: nothing left unrendered, nothing fetched, all figures told."""
+"""Rules for the finished pages: nothing left unrendered, nothing fetched, all figures told.
+
+lychee follows the links within the sites, to the heading or entry that they name.
+"""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from bs4 import BeautifulSoup
-from check_notebooks import FILE_NAME
+
+from tools.checks.check_notebooks import FILE_NAME
 
 # Elements whose address is fetched when a page opens; a plain link is only followed.
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
@@ -45,9 +52,20 @@ def _fetched(page):
         yield from STYLE_REMOTE.findall(element.get_text())
 
 
+def dead_links(folder):
+    """Links between the pages below a folder that lead nowhere; links to elsewhere are kept."""
+    lychee = Path(sys.executable).with_name("lychee")
+    options = ["--offline", "--include-fragments=full", "--no-progress", "--format=compact"]
+    # Below _static lie the theme's templates, which are no pages.
+    program = [lychee, *options, "--exclude-path=/_static/", folder]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    found = [line for line in done.stdout.splitlines() if line.startswith(("[", "   "))]
+    return [line.replace(f"{folder}/", "") for line in found] if done.returncode else []
+
+
 def problems(book):
     """Every problem of the two finished sites."""
-    found = []
+    found = dead_links(book.site)
     for path in sorted(book.site.rglob("*.html")):
         if "_static" not in path.parts:
             for text in page_problems(path.read_text("utf-8")):

@@ -1,7 +1,7 @@
 """Which cells of a notebook show what the next machine may show differently.
 
-    python tools/unsteady.py             name every such cell of the book that has no tag
-    python tools/unsteady.py --write     give it the tag
+    python -m tools.checks.unsteady             name every such cell of the book that has no tag
+    python -m tools.checks.unsteady --write     give it the tag
 
 Trained weights differ in their last digits from one processor to the next, times and memory
 from run to run. An output that depends on them cannot be compared digit by digit, so its cell
@@ -19,9 +19,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from code_names import DEFINITIONS, words
-from dataflow import Flow
-from pages import REPOSITORY, Book, notebook_text, read_notebook
+from tools.checks.code_names import DEFINITIONS, words
+from tools.checks.dataflow import Flow
+from tools.pages.book import REPOSITORY, Book, notebook_text, read_notebook
 
 IGNORED, COMPARED = "nbval-ignore-output", "nbval-check-output"
 TRAINING = {"fit", "train_on_batch", "train_step", "apply_gradients", "minimize", "apply"}
@@ -30,7 +30,10 @@ CLOCKS = {"perf_counter", "process_time", "monotonic", "time", "timeit", "defaul
 MACHINE = {"psutil", "getrusage", "tracemalloc", "cpu_count", "platform"}
 SOURCES = TRAINING | CLOCKS | MACHINE
 MAKERS = {"Model", "Sequential", "clone_model", "load_model"}
-RULE = f"its output depends on training or time; tag it {IGNORED} (tools/unsteady.py --write)"
+RULE = (
+    f"its output depends on training or time; tag it {IGNORED} "
+    "(python -m tools.checks.unsteady --write)"
+)
 
 
 @cache

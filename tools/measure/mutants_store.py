@@ -4,13 +4,10 @@ import csv
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass, fields
 
-from scipy.stats import binomtest
-
-PACKAGES = ("mutmut", "libcst", "keras", "numpy", "hypothesis", "pytest")
+PACKAGES = ("mutmut", "keras", "tensorflow-cpu", "hypothesis", "pytest")
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Mutant:
     after: str
     key: str
     outcome: str = ""  # killed or survived; nothing yet if not run
-    by: str = ""  # the test that noticed, or "import", "timeout", "crash"
+    by: str = ""  # the test that noticed, or its file; or "timeout", "crash"
     explanation: str = ""  # of a survivor, written by hand
 
 
@@ -48,18 +45,27 @@ def write(path, mutants):
     unfinished.replace(path)
 
 
+def read_made(path):
+    """How many mutants each file has, as it was stored beside the table."""
+    path = path.with_suffix(".json")
+    return json.loads(path.read_text())["made"] if path.exists() else {}
+
+
 def write_recipe(path, made):
     """Store beside the table how many mutants each file has, and what they ran on."""
-    path = path.with_suffix(".json")
-    old = json.loads(path.read_text()) if path.exists() else {}
+    packages = [name for name in PACKAGES if _is_installed(name)]
     recipe = {
-        "made": dict(sorted({**old.get("made", {}), **made}.items())),
+        "made": dict(sorted(made.items())),
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "packages": {name: importlib.metadata.version(name) for name in packages},
     }
-    path.write_text(json.dumps(recipe, indent=1) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(recipe, indent=1) + "\n")
+
+
+def _is_installed(name):
+    """TensorFlow goes by two names, of which one is installed."""
+    return any(importlib.metadata.distributions(name=name))
 
 
 def score(mutants):
@@ -70,24 +76,15 @@ def score(mutants):
 
 
 def as_markdown(mutants, made):
-    """A row for each file and each folder; an interval where only a sample was run.
-
-    A folder has no score before each of its files has been run, at least in part.
-    """
-    folders = sorted({f"{file.rpartition('/')[0]}/" for file in made})
+    """A row for each file and each folder: `made` says how many mutants a file has."""
     lines = ["| file | mutants | run | killed | % |", "|---|---|---|---|---|"]
-    for name in (*sorted(made), *folders):
-        files = [file for file in made if name in (file, f"{file.rpartition('/')[0]}/")]
-        total = sum(made[file] for file in files)
+    groups = {file: [file] for file in sorted(made)}
+    for file in sorted(made):
+        groups.setdefault(f"{file.rpartition('/')[0]}/", []).append(file)
+    for name, files in groups.items():
         killed, run, percent = score([one for one in mutants if one.file in files])
-        is_fair = all(
-            any(one.outcome and one.file == file for one in mutants) for file in files
-        )
-        text = f"{percent:.1f}" if is_fair else "not yet run"
-        if is_fair and run < total:
-            low, high = binomtest(killed, run).proportion_ci(method="wilson")
-            text += f" [{100 * low:.1f}, {100 * high:.1f}]"
-        lines.append(f"| `{name}` | {total} | {run} | {killed} | {text} |")
+        total = sum(made[file] for file in files)
+        lines.append(f"| `{name}` | {total} | {run} | {killed} | {percent:.1f} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The live loop of tools/bench.py in PyTorch: the same networks, data and number of updates.
+"""The live loop of the bench in PyTorch: the same networks, data and number of updates.
 
 For each line on standard input one epoch, and its seconds on standard output. It runs with an
 interpreter that has PyTorch and NumPy, which are no dependencies of the book; weights are new
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 TEMPERATURE, LABEL_WEIGHT = 3.0, 0.5
-DATA = Path(__file__).parent.parent / "distill_lib" / "assets" / "fashion_mnist.npz"
+DATA = Path(__file__).parents[2] / "distill_lib" / "assets" / "fashion_mnist.npz"
 
 
 def build_teacher(widths=(32, 64, 128)):

@@ -1,7 +1,7 @@
 """Compare the Chinese pages with the English notebooks, block by block."""
 
-from pages import read_blocks, read_notebook, text_hash, translatable
-from syntax import differences
+from tools.pages.book import read_blocks, read_notebook, text_hash, translatable
+from tools.pages.syntax import differences
 
 
 def page_problems(book, name):

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK_KINDS = ("cell", "alt", "caption")
 BLOCK_HEADER = re.compile(r"<!--\s*(\w+):\s*(\S+)(?:\s+en:\s*([0-9a-f]*))?\s*-->\s*$")
 

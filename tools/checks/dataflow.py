@@ -10,7 +10,7 @@ code leaves doubt, the answer is "unsteady".
 import ast
 import re
 
-from code_names import (
+from tools.checks.code_names import (
     DEFINITIONS,
     bindings,
     callee,

@@ -1,9 +1,9 @@
 """Weave the Chinese text into the executed English notebooks.
 
-    python tools/weave.py                          check, then write _build/zh-source
-    python tools/weave.py --check                  only check
-    python tools/weave.py --start math/objective   make a Chinese page of empty blocks
-    python tools/weave.py --stamp book/zh/math/objective.md
+    python -m tools.pages.weave                          check, then write _build/zh-source
+    python -m tools.pages.weave --check                  only check
+    python -m tools.pages.weave --start math/objective   make a Chinese page of empty blocks
+    python -m tools.pages.weave --stamp book/zh/math/objective.md
 
 A Chinese page holds one block for each Markdown cell, in the notebook's order, and one for
 each alternative text of a figure. A block opens with a line that names its cell and the hash
@@ -22,7 +22,8 @@ import sys
 from pathlib import Path
 
 import yaml
-from pages import (
+
+from tools.pages.book import (
     REPOSITORY,
     Book,
     notebook_text,
@@ -30,7 +31,7 @@ from pages import (
     read_notebook,
     write_if_changed,
 )
-from translation import page_problems, stamp, start
+from tools.pages.translation import page_problems, stamp, start
 
 SOURCE_FOLDER = "zh-source"
 LEFT_BEHIND = ("zh", "conftest.py", ".ipynb_checkpoints", "__pycache__", "_build")

@@ -1,11 +1,14 @@
-"""Rules for the words of both languages: no typed results, the glossary's terms, figures."""
+"""Rules for the words of both languages that only this book has; codespell knows the rest.
+
+No result is typed by hand, and the words are those of the glossary.
+"""
 
 import re
 
-from check_notebooks import alt_problem
-from glossary import read_terms
-from pages import read_blocks, read_notebook
-from syntax import CODE, COMMENT, DISPLAY_MATH, INLINE_MATH, OPAQUE, ROLE
+from tools.checks.check_notebooks import alt_problem
+from tools.pages.book import read_blocks, read_notebook
+from tools.pages.glossary import read_terms
+from tools.pages.syntax import CODE, COMMENT, DISPLAY_MATH, INLINE_MATH, OPAQUE, ROLE
 
 GIVEN = "<!-- given -->"  # on a line whose numbers are settings, not results
 QUOTED = "<!-- quoted -->"  # on a line that quotes somebody's term
@@ -24,8 +27,6 @@ LEVEL = re.compile(r"\s*(?:的)?(?:paired |confidence |intervals?|区间|置信|
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]|\n\s*\n")
 FENCE_LINE = re.compile(r"^\s*(`{3,}|~{3,}|:{3,})(?:\{([\w:-]+)\})?")
 LINK_TARGET = re.compile(r"\]\([^)]*\)|https?://[^\s<>)]+")
-IMAGE = re.compile(r"!\[([^\]]*)\]\(")
-FIGURE_DIRECTIVES = ("figure", "image", "glue:figure")
 
 
 def masked(markdown):
@@ -130,20 +131,6 @@ def _uses(line, word, approved, language):
     return re.search(pattern, line, re.I)
 
 
-def figures(markdown, language):
-    """Yield (line, sentence) for Markdown figures without a good alternative text."""
-    lines = markdown.splitlines()
-    for number, line in enumerate(lines):
-        for image in IMAGE.finditer(line):
-            if problem := alt_problem(image[1], language):
-                yield number + 1, problem
-        fence = FENCE_LINE.match(line)
-        if fence and fence[2] in FIGURE_DIRECTIVES:
-            options = re.findall(r":alt:\s*(.+)", "\n".join(lines[number : number + 8]))
-            if problem := alt_problem(options[0] if options else "", language):
-                yield number + 1, problem
-
-
 def texts(book, name):
     """Yield (place, first line, text, language) of all prose of one page in both languages."""
     if book.notebook_path(name).exists():
@@ -163,11 +150,7 @@ def problems(book):
     terms, found = read_terms(book.folder / "glossary.csv"), []
     for name in book.page_names():
         for place, first, text, language in texts(book, name):
-            rules = (
-                typed_results(text),
-                avoided_terms(text, terms, language),
-                figures(text, language),
-            )
+            rules = (typed_results(text), avoided_terms(text, terms, language))
             for number, said in (problem for rule in rules for problem in rule):
                 found.append(f"{place}:{first + number}: {said}")
         found += _chinese_alternative_texts(book, name)

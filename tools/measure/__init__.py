@@ -1,0 +1,1 @@
+"""Measuring the library: its speed, its tests, and Keras's own distillation."""

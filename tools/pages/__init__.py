@@ -1,0 +1,1 @@
+"""The pages: what a notebook and its Chinese page hold, and how they are woven together."""

@@ -1,0 +1,1 @@
+"""Running: the notebooks, the sweeps, and what makes the shipped data."""

@@ -1,0 +1,1 @@
+"""The two sites: their build and Sphinx's extension."""
