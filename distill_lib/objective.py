@@ -129,8 +129,12 @@ def common_signals(loss, given, answer):
 def term_value(term, knobs, signals, asked, sample_weight):
     """Return the value of a term; with live teachers, its mean over all that were asked."""
     stored = dict(signals)
-    if isinstance(stored.get("teacher_features"), dict):
-        stored["teacher_features"] = _entry(stored["teacher_features"], term.teacher_layer)
+    by_layer = stored.get("teacher_features")
+    if isinstance(by_layer, dict):
+        del stored["teacher_features"]
+        if term.teacher_layer is not None or "teacher_features" in term.takes:
+            name = f"teacher_features of {term.name}"
+            stored["teacher_features"] = _entry(by_layer, term.teacher_layer, name)
     if not asked:
         return term.value_of(stored, knobs, sample_weight)
     values = []
@@ -186,7 +190,7 @@ def _mask(loss, given, labels, predicted):
     return counting.both(mask, ops.not_equal(labels, ignored))
 
 
-def _entry(found, name):
-    if name not in found:
-        raise ValueError(f"answer must have an entry {name!r}, got {sorted(found)}")
-    return found[name]
+def _entry(found, key, name="answer"):
+    if key not in found:
+        raise ValueError(f"{name} must have an entry {key!r}, got {sorted(found)}")
+    return found[key]
