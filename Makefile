@@ -1,15 +1,23 @@
 # Two commands do everything: `make read` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
+# A Python that is named has an environment of its own beside the default one: .venv-3.12
 VENV := .venv
+ifneq ($(PYTHON),python3)
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
 JOBS ?= 2
 PORT ?= 8000
 NOTEBOOKS ?=
 SWEEPS ?= $(wildcard book/sweeps/*.yaml)
+NBVAL := -m pytest --nbval book -n $(JOBS) --dist loadfile --nbval-cell-timeout 600
+# Other rounding than by default: other kernels in TensorFlow and NumPy, other orders of sums.
+OTHER_ROUNDING := TF_ENABLE_ONEDNN_OPTS=0 OPENBLAS_CORETYPE=Sandybridge OPENBLAS_NUM_THREADS=1 \
+  OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help read test quick lint book lab execute sweep bench mutants assets lock clean
+.PHONY: help read test quick shake lint book lab execute sweep bench mutants assets lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -17,14 +25,17 @@ help: ## list these commands
 read: $(VENV)/.read ## build both languages and serve them on this machine
 	$(BIN)/python tools/build.py --serve --port $(PORT)
 
-test: lint $(VENV)/.full ## prove everything: lint, library, notebooks, both sites
+test: lint $(VENV)/.full ## prove everything (PYTHON=python3.12: in an environment of its own)
 	$(BIN)/python -m pytest tests --ignore tests/book --ignore tests/browser -n $(JOBS)
-	$(BIN)/python -m pytest --nbval book -n $(JOBS) --dist loadfile --nbval-cell-timeout 600
+	$(BIN)/python $(NBVAL)
 	$(BIN)/python tools/build.py
 	$(BIN)/python -m pytest tests/book tests/browser -rs
 
 quick: lint ## lint and the library's tests, in under two minutes
 	$(BIN)/python -m pytest tests --ignore tests/book --ignore tests/browser -n $(JOBS)
+
+shake: $(VENV)/.full ## run all notebooks under other rounding, as on another processor
+	$(OTHER_ROUNDING) $(BIN)/python $(NBVAL)
 
 lint: $(VENV)/.full ## style of code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -55,8 +66,8 @@ lock: $(VENV)/.full ## resolve requirements.lock again
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-annotate --no-header --quiet requirements.txt -o requirements.lock
 
-clean: ## remove everything that was built, the environment too
-	rm -rf _build $(VENV) distill_lib.egg-info
+clean: ## remove everything that was built, the environments too
+	rm -rf _build .venv .venv-3.* distill_lib.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

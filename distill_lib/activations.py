@@ -9,24 +9,33 @@ import keras
 from distill_lib.features import as_functional
 
 PROBABILITIES = ("softmax", "sigmoid")
+HANDS_ON = (
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Permute,
+    keras.layers.Reshape,
+)
 
 
 def last_activation(model):
     """Return the name of the last activation of a model, ``"linear"`` if it has none.
 
+    Of a dictionary of outputs, ``"logits"`` is meant. Layers that only hand on what they get
+    are passed over: a ``Reshape``, or an ``Activation("linear")`` that changes the type.
+
     ``None`` means that it cannot be known: the model is not functional, it returns several
-    tensors, or it ends in a layer of an unknown kind, such as a ``Lambda``.
+    tensors without ``"logits"``, or it ends in an unknown kind of layer, such as a ``Lambda``.
     """
-    functional = as_functional(model)
-    if functional is None or len(functional.outputs) != 1:
+    tensor = _logits_of(as_functional(model))
+    if tensor is None:
         return None
-    layer = _last_layer(functional)
-    if isinstance(layer, keras.Model):
-        return last_activation(layer)
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    activation = getattr(layer, "activation", None)
-    return getattr(activation, "__name__", None)
+    layer, inputs = _origin(tensor)
+    while _hands_on(layer) and len(inputs) == 1:
+        layer, inputs = _origin(inputs[0])
+    if isinstance(layer, keras.layers.TimeDistributed):
+        layer = layer.layer
+    return last_activation(layer) if isinstance(layer, keras.Model) else _activation_of(layer)
 
 
 def without_last_activation(model):
@@ -37,8 +46,8 @@ def without_last_activation(model):
     copy of its weights; a last ``Softmax`` or ``Activation`` layer is left out.
 
     Args:
-        model: A functional or sequential ``keras.Model`` with one output, not nested at its
-            end. It is not changed.
+        model: A functional or sequential ``keras.Model`` with one output, or a dictionary with
+            ``"logits"``; not nested at its end. It is not changed.
 
     Returns:
         A functional ``keras.Model``; ``model`` itself if it ends without an activation.
@@ -49,17 +58,24 @@ def without_last_activation(model):
     activation = last_activation(model)
     if activation == "linear":
         return model
-    layer = _last_layer(as_functional(model)) if activation else None
-    if activation not in PROBABILITIES or isinstance(layer, keras.Model):
+    functional = as_functional(model)
+    layer, inputs = _origin(_logits_of(functional)) if activation else (None, None)
+    if activation not in PROBABILITIES or _activation_of(layer) != activation:
         rule = "end in a layer with a softmax or sigmoid of its own"
         raise ValueError(f"model must {rule}, got {model.name!r} with {activation!r}")
-    if isinstance(layer, (keras.layers.Softmax, keras.layers.Activation)):
-        return keras.Model(model.input, layer.input, name=f"{model.name}_logits")
-    linear = layer.__class__.from_config(layer.get_config() | {"activation": "linear"})
-    new = keras.Model(model.input, linear(layer.input), name=f"{model.name}_logits")
-    linear.set_weights(layer.get_weights())
-    linear.trainable = layer.trainable
-    return new
+    logits = inputs[0] if _is_only_activation(layer) else _linear(layer, inputs[0])
+    output = functional.output
+    output = {**output, "logits": logits} if isinstance(output, dict) else logits
+    return keras.Model(functional.input, output, name=f"{model.name}_logits")
+
+
+def _linear(layer, features):
+    """Call a copy of the layer that has no activation."""
+    copy = layer.__class__.from_config(layer.get_config() | {"activation": "linear"})
+    logits = copy(features)
+    copy.set_weights(layer.get_weights())
+    copy.trainable = layer.trainable
+    return logits
 
 
 def check_gives_logits(role, model):
@@ -73,5 +89,36 @@ def check_gives_logits(role, model):
         )
 
 
-def _last_layer(functional):
-    return functional.outputs[0]._keras_history.operation
+def _logits_of(functional):
+    if functional is None:
+        return None
+    if isinstance(functional.output, dict):
+        return functional.output.get("logits")
+    return functional.outputs[0] if len(functional.outputs) == 1 else None
+
+
+def _origin(tensor):
+    """Return the layer that made a tensor, and the tensors that it was given for that."""
+    # Not `layer.input`, which is refused if the layer was called several times.
+    layer, node, _ = tensor._keras_history
+    return layer, layer._inbound_nodes[node].input_tensors
+
+
+def _hands_on(layer):
+    is_linear = isinstance(layer, keras.layers.Activation) and _activation_of(layer) == "linear"
+    return isinstance(layer, HANDS_ON) or is_linear
+
+
+def _activation_of(layer):
+    """Return the name of a layer's own activation, or ``None`` if it is not known."""
+    if isinstance(layer, keras.layers.InputLayer):
+        return "linear"
+    kind = type(layer).__name__.lower()
+    if kind in PROBABILITIES:  # a layer, or an operation such as `keras.ops.softmax`
+        return kind
+    return getattr(getattr(layer, "activation", None), "__name__", None)
+
+
+def _is_only_activation(layer):
+    is_activation = isinstance(layer, keras.layers.Activation)
+    return is_activation or type(layer).__name__.lower() in PROBABILITIES

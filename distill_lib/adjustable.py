@@ -2,7 +2,7 @@
 
 import keras
 
-from distill_lib import arguments
+from distill_lib import arguments, objective
 from distill_lib.features import ForwardPass
 from distill_lib.terms import is_number
 
@@ -21,6 +21,7 @@ class Adjustable(keras.Model):
         self._needs_labels = student_weight > 0
         self._term_weights = [_variable(one, "distillation_loss_weight") for one in weights]
         self._knobs = [_own_knobs(term.knobs) for term in terms]
+        self.adapters = [_own_adapter(term.adapter) for term in terms]
         self.set_teacher(teacher)
 
     def set_teacher(self, teacher):
@@ -36,6 +37,11 @@ class Adjustable(keras.Model):
         models = [one.model for one in self._teacher_passes]
         return models[0] if len(models) == 1 else models or None
 
+    def live_teachers(self, given):
+        """Return the teachers, as passes, that are asked beside the signals given."""
+        wanted = objective.wants_teacher(self.distillation_losses, given)
+        return self._teacher_passes if wanted else []
+
     @property
     def teacher(self):
         """Refused, because Keras would train and save a model that is an attribute."""
@@ -43,7 +49,8 @@ class Adjustable(keras.Model):
 
     @teacher.setter
     def teacher(self, value):
-        self._tracker.untrack(value)  # Keras has already taken it for a layer of this model
+        for one in keras.tree.flatten(value):
+            self._tracker.untrack(one)  # Keras has already taken it for a layer of this model
         raise ValueError(f"teacher must be changed by set_teacher(model), got {value!r}")
 
     @property
@@ -94,6 +101,8 @@ class Adjustable(keras.Model):
         if unknown := sorted(numbers.keys() - variables.keys()):
             rule = f"knobs of {term_name} that can change are {sorted(variables)}"
             raise ValueError(f"{rule}, got {unknown}")
+        if wrong := {name: one for name, one in numbers.items() if not is_number(one)}:
+            raise ValueError(f"knobs of {term_name} must be numbers, got {wrong}")
         self.distillation_losses[number].check_knobs(numbers)
         for name, value in numbers.items():
             variables[name].assign(value)
@@ -120,3 +129,18 @@ def _own_knobs(knobs):
     for name, value in knobs.items():
         own[name] = _variable(value, name) if is_number(value) else value
     return own
+
+
+def _own_adapter(adapter):
+    """A copy of a term's adapter, so that no two distillers train the same one."""
+    if adapter is None:
+        return None
+    try:
+        copy = adapter.__class__.from_config(adapter.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        rule = "be rebuilt by from_config(get_config())"
+        raise ValueError(f"adapter must {rule}, got {adapter!r}: {error}") from error
+    if adapter.built:
+        copy.build_from_config(adapter.get_build_config())
+        copy.set_weights(adapter.get_weights())
+    return copy

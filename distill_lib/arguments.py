@@ -1,22 +1,21 @@
 """What a distiller is given: checked, and refused with a sentence that says what to write."""
 
+import inspect
+
 import keras
 import numpy as np
 
-from distill_lib.activations import check_gives_logits, last_activation
+from distill_lib.activations import PROBABILITIES, check_gives_logits, last_activation
 from distill_lib.features import as_functional
-from distill_lib.terms import DistillationTerm
+from distill_lib.signal_checks import check_not_probabilities
+from distill_lib.stored import StoredSignal
+from distill_lib.terms import DistillationTerm, is_number
 
 INSTEAD = {
     "LogitsDistillation": "DistillationTerm(soft_target_loss, temperature=3.0)",
     "FeatureDistillation": "DistillationTerm(hint_loss, student_layer=..., teacher_layer=...)",
 }
-STRINGS_OF_PROBABILITIES = (
-    "sparse_categorical_crossentropy",
-    "categorical_crossentropy",
-    "binary_crossentropy",
-    "kl_divergence",
-)
+LOSSES_OF_PROBABILITIES = ("KLDivergence", "Poisson")
 
 
 def checked_terms(terms):
@@ -25,7 +24,7 @@ def checked_terms(terms):
     for term in terms:
         if not isinstance(term, DistillationTerm):
             name = type(term).__name__
-            given = "function" if callable(term) else repr(term)
+            given = getattr(term, "__name__", "function") if callable(term) else repr(term)
             instead = INSTEAD.get(name, f"DistillationTerm({given}, ...)")
             raise ValueError(
                 f"distillation_losses must be DistillationTerms, got {term!r}: write {instead}"
@@ -54,16 +53,17 @@ def checked_teachers(teacher, terms):
 
 def checked_weights(weights, count):
     """Return ``count`` weights from 0; ``None`` is 1 for each."""
-    weights = [1.0] * count if weights is None else [float(weight) for weight in weights]
-    if len(weights) != count or not all(0 <= weight < np.inf for weight in weights):
+    weights = [1.0] * count if weights is None else weights
+    is_list = isinstance(weights, (list, tuple, np.ndarray)) and len(weights) == count
+    if not is_list or not all(is_number(one) and 0 <= one < np.inf for one in weights):
         rule = f"be {count} finite numbers from 0 like distillation_losses"
         raise ValueError(f"distillation_loss_weights must {rule}, got {weights}")
-    return weights
+    return [float(one) for one in weights]
 
 
 def checked_student_weight(weight):
     """Return a number in [0, 1]."""
-    if not 0 <= weight <= 1:
+    if not (is_number(weight) and 0 <= weight <= 1):
         raise ValueError(f"student_loss_weight must lie in [0, 1], got {weight}")
     return float(weight)
 
@@ -84,15 +84,40 @@ def index_of(term_name, names):
 
 
 def check_takes_logits(loss, student, terms):
-    """Refuse a label loss that would take the student's logits for probabilities."""
-    uses_logits = any(term.uses("student_logits") for term in terms)
-    if not uses_logits and last_activation(student) != "linear":
-        return  # the student may well return probabilities
-    for one in keras.tree.flatten(loss):
-        takes_probabilities = getattr(one, "from_logits", True) is False
-        if takes_probabilities or one in STRINGS_OF_PROBABILITIES:
-            rule = "take logits: give a loss object with from_logits=True"
-            raise ValueError(f"loss must {rule}, got {one!r}")
+    """Refuse a label loss that takes logits for probabilities, or the other way round."""
+    own = loss.get("logits") if isinstance(loss, dict) else loss
+    activation = last_activation(student)
+    gives_logits = any(term.uses("student_logits") for term in terms) or activation == "linear"
+    takes = _takes_probabilities(own)
+    if gives_logits and takes:
+        rule = "take logits: give a loss object with from_logits=True"
+        raise ValueError(f"loss must {rule}, got {own!r}")
+    if activation in PROBABILITIES and takes is False:
+        rule = (
+            f"take probabilities (from_logits=False), because the student ends in {activation}"
+        )
+        raise ValueError(f"loss must {rule}, got {own!r}")
+
+
+def _takes_probabilities(loss):
+    """Whether a loss of Keras takes probabilities; ``None`` for one that does not care."""
+    if isinstance(loss, str):
+        if loss.lower() in ("crossentropy", "ce"):
+            return True
+        loss = keras.losses.get(loss)
+    if isinstance(loss, (list, tuple)):
+        loss = loss[0]
+    if type(loss).__name__ in LOSSES_OF_PROBABILITIES:
+        return True
+    if hasattr(loss, "from_logits"):
+        return not loss.from_logits
+    is_function = callable(loss) and not isinstance(loss, keras.losses.Loss)
+    if not is_function:
+        return None
+    if loss in (keras.losses.kl_divergence, keras.losses.poisson):
+        return True
+    option = inspect.signature(loss).parameters.get("from_logits")
+    return None if option is None else not option.default
 
 
 def signals_in(y, terms):
@@ -108,24 +133,41 @@ def signals_in(y, terms):
     names = {"labels", "mask"}
     for term in terms:
         names |= term.takes - term.knobs.keys()
+    names = {name for name in names if not name.startswith("student_")}
     if not any(name in names or name.startswith("teacher_") for name in y):
         return {"labels": y}  # labels by output
     unused = sorted(y.keys() - names)
-    if unused and not any(term.takes_everything for term in terms):
+    takes_everything = any(term.takes_everything for term in terms)
+    is_students = any(name.startswith("student_") for name in y)
+    if is_students or (unused and not takes_everything):
         raise ValueError(f"y must hold only what is used, {sorted(names)}, got {unused}")
     return y
 
 
+def weights_like(y, sample_weight):
+    """Return the weights by name where y is a dictionary; else Keras takes none of tokens."""
+    if not isinstance(y, dict) or sample_weight is None or isinstance(sample_weight, dict):
+        return sample_weight
+    return keras.tree.map_structure(lambda _: sample_weight, y)
+
+
+def checked_validation(data):
+    """Return ``validation_data`` with weights by name, and refuse what ``fit`` refuses in y."""
+    if not isinstance(data, (list, tuple)):
+        return data
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    check_stored(y)
+    return keras.utils.pack_x_y_sample_weight(x, y, weights_like(y, sample_weight))
+
+
 def check_stored(y):
-    """Refuse stored probabilities that are given as logits."""
+    """Refuse stored signals that Keras cannot batch, and probabilities given as logits."""
     for name, array in y.items() if isinstance(y, dict) else ():
+        if isinstance(array, StoredSignal):
+            rule = "be an array: write fit(signals.as_dataset(x, y)) for compact forms"
+            raise ValueError(f"{name} must {rule}, got {array!r}")
         if name == "teacher_logits" and isinstance(array, np.ndarray):
-            rows = array.reshape(-1, array.shape[-1])
-            sums = rows.sum(axis=-1)
-            if rows.shape[-1] > 1 and (rows >= 0).all() and np.allclose(sums, 1, atol=1e-3):
-                raise ValueError(
-                    f"{name} must be logits, got probabilities (rows that sum to 1)"
-                )
+            check_not_probabilities(name, array)
 
 
 def logits_shape(student):

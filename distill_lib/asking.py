@@ -1,57 +1,48 @@
-"""One pass of a teacher over inputs: its answers by name, checked, and what decided them."""
+"""One pass of a teacher over its inputs, in any form: answers by name, and checksums."""
+
+import hashlib
+import json
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from distill_lib.features import with_outputs
-from distill_lib.fingerprint import teacher_checksum
-from distill_lib.inputs import RowsChecksum, checksum_of, input_batches
-from distill_lib.signal_checks import check_class_names, check_not_probabilities, check_values
+from distill_lib.signal_checks import check_not_probabilities, check_values
 from distill_lib.stored import row_count
 
 
-def ask(teacher, x, layers, batch_size, class_names, verbose):
-    """The answers ``{"logits": ..., "features/<name>": ...}`` and a dict about them.
+def ask(teacher, x, layers, batch_size, verbose):
+    """All answers ``{"logits": ..., "features/<name>": ...}``, and the checksum of ``x``.
 
     The arguments and errors are those of :func:`~distill_lib.teacher.compute_signals`.
     """
-    answer, checksum, found = answers_of_batch(teacher, layers), RowsChecksum(), []
+    answer, checksum, found = answering(teacher, layers), RowsChecksum(), []
     is_dataset = isinstance(x, tf.data.Dataset)
     batch_count = None if is_dataset else -(-row_count("x", x) // batch_size)
     progress = keras.utils.Progbar(batch_count, verbose=verbose, unit_name="batch")
-    for batch in input_batches(x, batch_size, teacher):
+    for batch in input_batches(teacher, x, batch_size):
         checksum.update(batch)
         found.append(answer(batch))
         progress.add(1)
     if not found:
         raise ValueError("x must hold one row or more, got none")
-    about = about_teacher(teacher, layers) | {"data": checksum.hexdigest()}
-    if is_dataset and about["data"] != checksum_of(x, batch_size, teacher):
+    if is_dataset and checksum.hexdigest() != checksum_of(teacher, x, batch_size):
         rule = "x must give the same rows in the same order in every pass"
         raise ValueError(f"{rule}, got a data set that shuffles, or draws random numbers")
     answers = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-    _check_answers(answers)
-    if class_names is not None:
-        class_count = np.shape(answers.get("logits"))[-1:]
-        names = check_class_names("class_names", class_names, *class_count)
-        about["class_names"] = names
-    return answers, about
+    for name, array in answers.items():
+        check_values(f"teacher_{name}", array, allow_minus_infinity=name == "logits")
+    if "logits" in answers:
+        check_not_probabilities("teacher_logits", answers["logits"])
+    return answers, checksum.hexdigest()
 
 
-def about_teacher(teacher, layers):
-    """What decides the answers beside the inputs, as it is written into a file."""
-    return {
-        "keras": keras.__version__,
-        "teacher": teacher_checksum(teacher),
-        "layers": _paths_by_name(layers),
-    }
-
-
-def answers_of_batch(teacher, layers):
+def answering(teacher, layers):
     """A function of a batch of inputs to ``{"logits": ..., "features/<name>": ...}``."""
-    paths = _paths_by_name(layers)
+    paths = paths_by_name(layers)
     is_functional = bool(getattr(teacher, "inputs", None))
+    # Whether a path is a key of the answer can be known before only of a functional model.
     output = teacher.output if is_functional else dict.fromkeys(paths.values())
     keys = output.keys() if isinstance(output, dict) else set()
     inner = {f"features/{name}": path for name, path in paths.items() if path not in keys}
@@ -59,22 +50,80 @@ def answers_of_batch(teacher, layers):
 
     def answer(batch):
         found = _by_name(teacher, model.predict_on_batch(batch))
-        if not paths and "logits" not in found:
+        logits = {"logits": found["logits"]} if "logits" in found else {}
+        if not logits and not paths:
             return {f"features/{name}": array for name, array in found.items()}
-        for name, path in paths.items():
-            if path in keys:
-                found[f"features/{name}"] = _entry(teacher, found, path)
-        wanted = {"logits", *(f"features/{name}" for name in paths)}
-        return {name: array for name, array in found.items() if name in wanted}
+        if unknown := sorted(set(paths.values()) & keys - found.keys()):
+            rule = f"layers must be keys of the answer of {teacher.name!r}, {sorted(found)}"
+            raise ValueError(f"{rule}, as it is not functional, got {unknown}")
+        features = {
+            f"features/{name}": found[path if path in keys else f"features/{name}"]
+            for name, path in paths.items()
+        }
+        return logits | features
 
     return answer
 
 
-def _paths_by_name(layers):
+def paths_by_name(layers):
+    """The layers asked for as ``{name: path}``: one path, a list of them, or such a dict."""
     if layers is None or isinstance(layers, dict):
         return dict(layers or {})
-    paths = [layers] if isinstance(layers, str) else list(layers)
-    return {path: path for path in paths}
+    return {path: path for path in ([layers] if isinstance(layers, str) else layers)}
+
+
+def input_batches(teacher, x, batch_size):
+    """Batches of inputs, without labels, as NumPy arrays. A data set of single examples (with
+    an axis less than the inputs of ``teacher``) is made one of batches.
+    """
+    if not isinstance(x, tf.data.Dataset):
+        arrays = keras.tree.map_structure(np.asarray, x)
+        for start in range(0, row_count("x", x), batch_size):
+            rows = slice(start, start + batch_size)
+            yield keras.tree.map_structure(lambda array, rows=rows: array[rows], arrays)
+        return
+    if x.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("x must be a data set that ends, got one that repeats for ever")
+    spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
+    inputs = keras.tree.flatten(getattr(teacher, "inputs", None) or [])
+    if inputs and keras.tree.flatten(spec)[0].shape.rank == len(inputs[0].shape) - 1:
+        x = x.batch(batch_size)
+    for element in x.as_numpy_iterator():
+        yield element[0] if isinstance(element, tuple) else element
+
+
+def checksum_of(teacher, x, batch_size):
+    """The checksum of all inputs, in one pass, without asking the teacher."""
+    checksum = RowsChecksum()
+    for batch in input_batches(teacher, x, batch_size):
+        checksum.update(batch)
+    return checksum.hexdigest()
+
+
+class RowsChecksum:
+    """The SHA-256 of rows that come in batches; the sizes of the batches do not count."""
+
+    def __init__(self):
+        self._digests, self._row_kinds = {}, {}
+
+    def update(self, inputs):
+        """Add a batch: an array, or a dict or list of arrays."""
+        for path, array in keras.tree.flatten_with_path(inputs):
+            array = np.asarray(array)
+            digest = self._digests.setdefault(path, hashlib.sha256())
+            row_kind = (array.dtype.str, array.shape[1:])
+            if self._row_kinds.get(path) != row_kind:
+                digest.update(repr(row_kind).encode())
+                self._row_kinds[path] = row_kind
+            if array.dtype.kind in "OSU":  # strings
+                digest.update("".join(f"{one!r}," for one in array.ravel()).encode())
+            else:
+                digest.update(array.tobytes())
+
+    def hexdigest(self):
+        """The checksum of all rows so far."""
+        found = {str(path): one.hexdigest() for path, one in self._digests.items()}
+        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def _by_name(teacher, answer):
@@ -82,18 +131,3 @@ def _by_name(teacher, answer):
         rule = "teacher must answer with one array or a dict of arrays"
         raise ValueError(f"{rule}, got {len(answer)} without names from {teacher.name!r}")
     return dict(answer) if isinstance(answer, dict) else {"logits": answer}
-
-
-def _entry(teacher, found, path):
-    if path not in found:
-        rule = "layers of a teacher that is not functional must be keys of its answer"
-        raise ValueError(f"{rule}, {sorted(found)} of {teacher.name!r}, got {path!r}")
-    return found[path]
-
-
-def _check_answers(answers):
-    for name, array in answers.items():
-        is_logits = name == "logits"
-        check_values(f"teacher_{name}", array, allow_minus_infinity=is_logits)
-    if "logits" in answers:
-        check_not_probabilities("teacher_logits", answers["logits"])

@@ -30,6 +30,23 @@ def with_axes(mask, axes):
     return ops.any(mask, axis=tuple(range(axes, len(mask.shape))))
 
 
+def weight_with_axes(sample_weight, axes):
+    """Return the weights with ``axes`` axes, those that they lack of size 1, or ``None``.
+
+    Keras would repeat weights of examples, ``(batch,)``, along the last axis of losses of
+    tokens, ``(batch, steps)``: an error, or wrong without a word where the sizes agree.
+    """
+    if sample_weight is None:
+        return None
+    weight = ops.convert_to_tensor(sample_weight)
+    while len(weight.shape) > axes and weight.shape[-1] == 1:
+        weight = ops.squeeze(weight, axis=-1)
+    if len(weight.shape) > axes:
+        rule = f"have at most {axes} axes like the losses of this output"
+        raise ValueError(f"sample_weight must {rule}, got shape {tuple(weight.shape)}")
+    return _expanded(weight, axes)
+
+
 def has_weight(sample_weight):
     """Return the mask of the examples whose weight is not 0, or ``None`` without weights."""
     if sample_weight is None:
@@ -37,14 +54,42 @@ def has_weight(sample_weight):
     return ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
 
 
-def without_uncounted(values, mask):
-    """Return the values with zeros where they do not count."""
+def without_uncounted(values, mask, axes):
+    """Return the values with zeros where they do not count.
+
+    Args:
+        values: A tensor.
+        mask: What counts, or ``None``.
+        axes: How many leading axes of the values number examples. The others hold what one
+            example consists of, such as its logits; a mask does not speak of them.
+
+    Raises:
+        ValueError: If the sizes of the mask are not those of the leading axes.
+    """
     values = ops.convert_to_tensor(values)
-    mask = with_axes(mask, len(values.shape))
+    mask = with_axes(mask, axes)
     if mask is None:
         return values
+    check_leading_axes(mask, values)
     # Chosen, not multiplied: nan times 0 would be nan, and so would be its gradient.
     return ops.where(_expanded(mask, len(values.shape)), values, ops.zeros_like(values))
+
+
+def with_all_axes(mask, values, axes):
+    """Return the mask with exactly the first ``axes`` axes of the values, or ``None``."""
+    mask = with_axes(mask, axes)
+    if mask is None:
+        return None
+    check_leading_axes(mask, values)
+    return both(mask, ops.ones(ops.shape(values)[:axes], "bool"))
+
+
+def check_leading_axes(mask, values):
+    """Refuse a mask whose known sizes are neither 1 nor those of the values' leading axes."""
+    pairs = zip(mask.shape, values.shape, strict=False)
+    if any(None not in (one, other) and one not in (1, other) for one, other in pairs):
+        rule = f"have the leading axes of what it speaks of, {tuple(values.shape)}"
+        raise ValueError(f"mask must {rule}, got shape {tuple(mask.shape)}")
 
 
 class AttachMask(keras.layers.Layer):
@@ -69,6 +114,27 @@ class AttachMask(keras.layers.Layer):
 def with_mask(values, mask):
     """Return the values with a mask for Keras; as they are if everything counts."""
     return values if mask is None else AttachMask()([values, mask])
+
+
+def applied(layer, values):
+    """Return what a layer makes of the values, with their mask where the layer has lost it.
+
+    Raises:
+        ValueError: If the layer changes the number of steps and does not tell their mask.
+    """
+    if layer is None:
+        return values
+    mask = mask_of(values)
+    if mask is not None and not layer.supports_masking:
+        values = ops.copy(values)  # a copy has no mask, of whose loss Keras would warn
+    found = layer(values)
+    if mask is None or mask_of(found) is not None:
+        return found
+    mask = with_axes(mask, max(len(found.shape) - 1, 1))
+    if mask.shape != found.shape[: len(mask.shape)]:
+        rule = "keep the steps of its input, or return their mask from compute_mask"
+        raise ValueError(f"adapter must {rule}, got {mask.shape} steps and {found.shape}")
+    return with_mask(found, mask)
 
 
 def _expanded(mask, axes):

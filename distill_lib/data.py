@@ -1,7 +1,7 @@
 """The book's data: three real data sets, shipped with the library and checked when loaded.
 
-Loaders return :class:`Splits`: float32 inputs, with int64 labels or float32 targets ``(n,)``.
-Nothing is unpickled. ``assets/README.md`` holds the data cards.
+Every loader returns :class:`Splits`: float32 inputs, with int64 labels or float32 targets
+``(n,)``. No file is unpickled. ``assets/README.md`` describes each data set.
 """
 
 import gzip
@@ -31,9 +31,11 @@ class Splits(NamedTuple):
 
 
 def asset(name):
-    """The path of a shipped file whose SHA-256 is that of ``assets/SHA256SUMS``.
+    """The path of a shipped file, after its SHA-256 was found to be as recorded.
 
-    ``ValueError`` for an unknown name or a damaged file, ``FileNotFoundError`` for none.
+    Raises:
+        ValueError: an unknown name, or a file with another checksum than in ``SHA256SUMS``.
+        FileNotFoundError: the file is missing.
     """
     recorded = dict(np.loadtxt(ASSETS / "SHA256SUMS", str, ndmin=2)[:, ::-1].tolist())
     if name not in recorded:
@@ -50,12 +52,21 @@ def asset(name):
 def load_fashion_mnist(full=False):
     """Fashion-MNIST: photographs of clothes in ten classes (Xiao et al., 2017; MIT licence).
 
-    Images ``(n, 28, 28, 1)``, brightness from 0 (background) to 1: a stratified 12,000 /
-    2,000 / 10,000; ``full`` gives 55,000 / 5,000 / 10,000, the others among them on the same
-    side of the split, from Debian's package or else from Keras's downloader.
+    Images are ``(n, 28, 28, 1)``, with the brightness from 0 (background) to 1. The shipped
+    ones are 12,000 / 2,000 / 10,000, with every class equally often in each part.
+
+    Args:
+        full: read all 55,000 / 5,000 / 10,000 images, from Debian's package or else with
+            Keras's downloader. The shipped images are among them, in the same parts.
+
+    Raises:
+        ValueError: the full set that was found has other test images than the shipped one.
     """
     if full:
         (x, y), test = _read_full_fashion_mnist()
+        if not all(map(np.array_equal, test, _shipped("fashion_mnist.npz")[4:])):
+            source = f"{DEBIAN_FASHION_MNIST} or Keras's cache"
+            raise ValueError(f"full needs Fashion-MNIST, got another data set from {source}")
         parts = [a[rows] for rows in split_fashion_mnist(y) for a in (x, y)] + [*test]
     else:
         parts = _shipped("fashion_mnist.npz")
@@ -66,9 +77,10 @@ def load_fashion_mnist(full=False):
 def load_diamonds():
     """Prices of round-cut diamonds (ggplot2's ``diamonds``, MIT licence), for regression.
 
-    8,000 / 2,000 / 5,000 of 53,940. Inputs ``(n, 9)``: carat, depth and table (per cent), x,
-    y and z (millimetres), ranks of cut, colour and clarity (0 is worst), standardised by the
-    training part. Targets: the natural logarithm of the price in US dollars.
+    There are 8,000 / 2,000 / 5,000 of the 53,940 diamonds. Inputs ``(n, 9)`` are carat, depth
+    and table (per cent), x, y and z (millimetres), and the ranks of cut, colour and clarity (0
+    is worst), each with mean 0 and deviation 1 over the training part. Targets are natural
+    logarithms of prices in US dollars.
     """
     parts = _shipped("diamonds.npz")
     mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
@@ -78,7 +90,8 @@ def load_diamonds():
 def load_digits():
     """scikit-learn's handwritten digits (BSD licence), for what must run in a second.
 
-    A stratified 1,000 / 297 / 500. Images ``(n, 64)``: 8 x 8 pixels, brightness 0 to 1.
+    There are 1,000 / 297 / 500 images ``(n, 64)`` of 8 x 8 pixels, with the brightness from 0
+    to 1. Every class has the same fraction of each part.
     """
     x, y = datasets.load_digits(return_X_y=True)
     x, y, split = np.float32(x / 16), np.int64(y), model_selection.train_test_split
@@ -88,9 +101,10 @@ def load_digits():
 
 
 def split_fashion_mnist(labels):
-    """Row numbers for training and validation, shuffled, always the same; 500 a class validate.
+    """Row numbers for training and for validation: a shuffled order that is always the same.
 
-    ``labels`` are the 60,000 of the original files, in their order.
+    ``labels`` are the 60,000 of the original files, in their order. The first 500 rows of each
+    class in the shuffled order are for validation.
     """
     order = np.random.default_rng(0).permutation(len(labels))
     of_class = [order[labels[order] == c] for c in range(CLASS_COUNT)]

@@ -66,7 +66,6 @@ class Distiller(Adjustable):
         super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
         self.student = student
         self._set_up(teacher, terms, weights, student_weight)
-        self.adapters = [_own_adapter(term.adapter) for term in terms]
         self._student_mean = keras.metrics.Mean(name="student_loss")
         self._distillation_mean = keras.metrics.Mean(name="distillation_loss")
         self._term_means = [keras.metrics.Mean(name=one) for one in self.term_names]
@@ -82,30 +81,44 @@ class Distiller(Adjustable):
         features = []
         for term, adapter in zip(self.distillation_losses, self.adapters, strict=True):
             feature = objective.features_of(found, term.student_layer)
-            if adapter is not None:
-                # Most layers hand on the mask of their input; this is for those that do not.
-                feature = counting.with_mask(adapter(feature), counting.mask_of(feature))
-            features.append(feature)
+            features.append(counting.applied(adapter, feature))
         return {"answer": answer, "features": features}
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, **options):
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **options):
         """As Keras's ``fit``; ``class_weight`` also of tokens, maps and stored signals."""
         weights = options.pop("sample_weight", None)
         if (by_class := options.pop("class_weight", None)) is not None:
             x, y, weights = with_class_weights(self.student, x, y, weights, by_class)
-        if isinstance(y, dict) and weights is not None and not isinstance(weights, dict):
-            weights = dict.fromkeys(y, weights)  # Keras takes weights of tokens only by name
-        options["sample_weight"] = weights
+        weights = options["sample_weight"] = arguments.weights_like(y, weights)
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # Keras warns that it cannot shuffle
+        validation = arguments.checked_validation(options.get("validation_data"))
+        options["validation_data"] = validation
         arguments.check_stored(y)
         callbacks = keras.tree.flatten(options.pop("callbacks", None) or [])
         # First, because no later callback shall save weights that are nan.
-        options["callbacks"] = [Watch(x, y, callbacks), *callbacks]
-        return super().fit(x, y, batch_size, epochs, **options)
+        watch = Watch((x, y, weights), validation, callbacks)
+        options["callbacks"] = [watch, *callbacks]
+        return super().fit(x, y, batch_size, epochs, verbose, **options)
+
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **options):
+        """As Keras's ``evaluate``; weights of tokens also beside stored signals."""
+        weights = options.pop("sample_weight", None)
+        options["sample_weight"] = arguments.weights_like(y, weights)
+        return super().evaluate(x, y, batch_size, verbose, **options)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **options):
+        """As Keras's ``train_on_batch``, with the ``class_weight`` of :meth:`fit`."""
+        if class_weight is not None:
+            x, y, sample_weight = with_class_weights(
+                self.student, x, y, sample_weight, class_weight
+            )
+        return super().train_on_batch(x, y, sample_weight, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the sum that the class describes, a scalar; its parts go to the metrics."""
+        if not isinstance(y_pred, dict) or "answer" not in y_pred:
+            raise ValueError(f"call must return 'answer' and 'features', got {y_pred}")
         given = arguments.signals_in(y, self.distillation_losses)
         parts = [self._aggregate_additional_loss(one) for one in self.losses]
         size = ops.shape(keras.tree.flatten(y_pred["answer"])[0])[0]
@@ -114,9 +127,8 @@ class Distiller(Adjustable):
         with_terms = training or self._has_all_signals(given) or not has_labels
         w = self._student_weight.value if with_terms else 1.0
         if has_labels:
-            loss = objective.student_loss(
-                self._compile_loss, self.loss, given, y_pred["answer"], sample_weight
-            )
+            outputs = objective.judged(self.loss, given, y_pred["answer"], sample_weight)
+            loss = objective.student_loss(self._compile_loss, outputs)
             self._student_mean.update_state(loss * replicas, size)
             parts.append(w * loss)
         if with_terms and self.distillation_losses:
@@ -132,13 +144,10 @@ class Distiller(Adjustable):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Return the metrics of ``compile``, of labels and the student's answer, and ours."""
         given = arguments.signals_in(y, self.distillation_losses)
-        if "labels" in given:
-            labels, answer = objective.judged(
-                self.loss, given, y_pred["answer"], sample_weight, weightless_counts=False
-            )
-            results = super().compute_metrics(x, labels, answer, sample_weight)
-        else:
-            results = self.get_metrics_result()
+        if "labels" in given and self._compile_metrics is not None:
+            outputs = objective.judged(self.loss, given, y_pred["answer"], sample_weight)
+            objective.update_metrics(self._compile_metrics, outputs)
+        results = self.get_metrics_result()
         # What `compute_loss` has left out is not 0, it was not measured.
         unmeasured = [] if self._has_labels(given) else ["student_loss"]
         if not self._has_all_signals(given):
@@ -187,27 +196,13 @@ class Distiller(Adjustable):
 
     def _values_of_terms(self, x, given, y_pred, sample_weight):
         """The value of each term, with the teachers asked if that is needed."""
-        teachers = self._teacher_passes
-        if not objective.wants_teacher(self.distillation_losses, given):
-            teachers = []
-        asked = [teacher(x, training=False) for teacher in teachers]
+        asked = [teacher(x, training=False) for teacher in self.live_teachers(given)]
         common = objective.common_signals(self.loss, given, y_pred["answer"])
         values = []
         for term, knobs, features in zip(
             self.distillation_losses, self._knobs, y_pred["features"], strict=True
         ):
             own = {**common, "student_features": features}
-            weight = objective.single_weight(sample_weight)
+            weight = objective.weight_of(sample_weight)
             values.append(objective.term_value(term, knobs, own, asked, weight))
         return values
-
-
-def _own_adapter(adapter):
-    """A copy of a term's adapter, so that no two distillers train the same one."""
-    if adapter is None:
-        return None
-    copy = adapter.__class__.from_config(adapter.get_config())
-    if adapter.built:
-        copy.build_from_config(adapter.get_build_config())
-        copy.set_weights(adapter.get_weights())
-    return copy

@@ -1,22 +1,22 @@
-"""What decides a teacher's answers, as checksums: its function, and how they are stored.
+"""What decides a teacher's answers: its function, and how the answers are stored.
 
 A checksum of weights alone would not notice another activation, a rescaling layer, or a layer
-whose code was edited. Bytecode stands for code here: comments do not count, but another
-version of Python counts as a change of layers and functions that are not Keras's own.
+whose code was edited. The code of layers and functions that are not Keras's own is compared as
+bytecode: comments do not count, another version of Python does. What a function calls in turn
+is not compared; :func:`~distill_lib.teacher.cached_signals` asks again for a few rows instead.
 """
 
 import hashlib
-import inspect
 import json
 import sys
+import warnings
 from functools import partial
 from types import CodeType, FunctionType
 
 import keras
-import numpy as np
 
-# Their versions are recorded, or belong to the format of the file.
-KNOWN_PACKAGES = {"builtins", "distill_lib", "keras", "numpy", "scipy", "tensorflow"}
+# Keras's version is recorded, this library's is the format of the file.
+KNOWN_PACKAGES = {"builtins", "distill_lib", "keras", "tensorflow"}
 # What does not change an answer in inference mode.
 IRRELEVANT = {"build_config", "compile_config", "trainable"}
 
@@ -24,18 +24,18 @@ IRRELEVANT = {"build_config", "compile_config", "trainable"}
 def teacher_checksum(teacher):
     """The SHA-256 of architecture, code of layers that are not Keras's own, and weights.
 
-    Raises:
-        ValueError: a model that Keras cannot describe (``get_config``).
+    ``ValueError`` for a model that Keras cannot describe (``get_config``).
     """
     try:
-        config = keras.saving.serialize_keras_object(teacher)
+        with warnings.catch_warnings():  # of lambdas that could not be loaded: nothing is
+            warnings.simplefilter("ignore", UserWarning)
+            config = keras.saving.serialize_keras_object(teacher)
     except (NotImplementedError, TypeError, ValueError) as error:
         rule = "describe itself by get_config, or a changed teacher could not be noticed"
         raise ValueError(f"teacher must {rule}, got {teacher.name!r}: {error}") from error
-    digest = hashlib.sha256()
-    digest.update(json.dumps(_relevant(config), sort_keys=True, default=repr).encode())
-    for layer in teacher._flatten_layers():
-        digest.update(repr(_code_of_layer(layer)).encode())
+    code = [_code_of_layer(layer) for layer in teacher._flatten_layers()]
+    described = json.dumps([_relevant(config), code], sort_keys=True, default=repr)
+    digest = hashlib.sha256(described.encode())
     for weight in teacher.weights:
         array = weight.numpy()
         digest.update(repr((array.dtype.str, array.shape)).encode() + array.tobytes())
@@ -43,29 +43,23 @@ def teacher_checksum(teacher):
 
 
 def function_description(name, function):
-    """What identifies a function, or a ``functools.partial`` of one, for ``json``.
+    """What identifies a function, or a ``functools.partial`` of one, as JSON can hold it.
 
-    Raises:
-        ValueError: with ``name``, for a function without a name of its own (a lambda, one
-            defined inside another function, an object that is called) and for arguments
-            that are neither numbers nor strings.
+    ``ValueError`` with ``name`` for a function without a name of its own (a lambda, one that
+    was defined inside another, an object) and for arguments but numbers and strings.
     """
     rule = f"{name} must be a module-level function or a functools.partial of one"
     given = function if isinstance(function, partial) else partial(function)
-    inner = given.func
-    qualified = getattr(inner, "__qualname__", "<object>")
-    module = sys.modules.get(getattr(inner, "__module__", None))
-    if not isinstance(inner, FunctionType) or getattr(module, qualified, None) is not inner:
-        raise ValueError(f"{rule}, so that another one can be noticed, got {function!r}")
+    own_name = getattr(given.func, "__qualname__", "")
+    module = sys.modules.get(getattr(given.func, "__module__", None))
+    if getattr(module, own_name, None) is not given.func:
+        raise ValueError(f"{rule}: another one must be noticed, got {function!r}")
     try:
-        arguments = json.loads(json.dumps([given.args, given.keywords], sort_keys=True))
+        arguments = json.loads(json.dumps([given.args, given.keywords]))
     except TypeError as error:
         raise ValueError(f"{rule}, with numbers and strings, got {function!r}") from error
-    described = {"function": f"{module.__name__}.{qualified}", "arguments": arguments}
-    if not _is_known(inner.__module__):
-        code = hashlib.sha256(repr(_code_of(inner, set())).encode())
-        described["code"] = code.hexdigest()
-    return described
+    code = hashlib.sha256(repr(_code_of(given.func)).encode()).hexdigest()
+    return {"function": [module.__name__, own_name], "arguments": arguments, "code": code}
 
 
 def _relevant(config):
@@ -81,50 +75,37 @@ def _relevant(config):
 
 def _code_of_layer(layer):
     """The code of a layer's own classes, and of the functions among its attributes."""
-    classes = [one for one in type(layer).__mro__ if not _is_known(one.__module__)]
-    functions = [value for one in classes for value in vars(one).values()]
-    functions += vars(layer).values()
-    functions = [_unwrapped(one) for one in functions]
-    found = [one for one in functions if isinstance(one, FunctionType)]
-    return [_code_of(one, set()) for one in found if not _is_known(one.__module__)]
+    classes = [one for one in type(layer).__mro__ if not _is_known(one)]
+    attributes = [value for one in classes for value in vars(one).values()]
+    found = [_code_of(one) for one in [*attributes, *vars(layer).values()]]
+    return [code for code in found if code is not None]
 
 
-def _unwrapped(function):
+def _code_of(function):
+    """Bytecode, defaults and closure of a function, ``None`` of what is Keras's or is none."""
     for attribute in ("__func__", "fget", "func"):  # static methods, properties, partials
         function = getattr(function, attribute, function)
-    return function
+    if not isinstance(function, FunctionType) or _is_known(function):
+        return None
+    closure = [cell.cell_contents for cell in function.__closure__ or ()]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    values = defaults + closure
+    return _code_facts(function.__code__), [_code_of(one) or _constant(one) for one in values]
 
 
-def _code_of(function, seen):
-    """Bytecode, default values, and what it reads from outside: closure and global names."""
-    seen.add(function)
-    outside = inspect.getclosurevars(function)
-    values = {**outside.globals, **outside.nonlocals}
-    facts = [(name, _fact(value, seen)) for name, value in sorted(values.items())]
-    defaults = _fact([function.__defaults__, function.__kwdefaults__], seen)
-    return _facts_of_code(function.__code__), defaults, facts
+def _code_facts(code):
+    nested = [one for one in code.co_consts if isinstance(one, CodeType)]
+    constants = [_constant(one) for one in code.co_consts]
+    return code.co_code.hex(), code.co_names, constants, [_code_facts(one) for one in nested]
 
 
-def _facts_of_code(code):
-    constants = [
-        _facts_of_code(one) if isinstance(one, CodeType) else repr(one)
-        for one in code.co_consts
-    ]
-    return code.co_code.hex(), code.co_names, code.co_varnames, constants
+def _constant(value):
+    """A description that is the same in every process: no address, no order of a set."""
+    if isinstance(value, (frozenset, tuple)):
+        return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
+    is_plain = isinstance(value, (bool, int, float, complex, str, bytes, type(None)))
+    return repr(value) if is_plain else type(value).__qualname__
 
 
-def _fact(value, seen):
-    """A description of a value that is the same in every process: never an address."""
-    if isinstance(value, FunctionType) and not _is_known(value.__module__):
-        return value.__qualname__ if value in seen else _code_of(value, seen)
-    if isinstance(value, (list, tuple)):
-        return [_fact(one, seen) for one in value]
-    if isinstance(value, np.ndarray):
-        return hashlib.sha256(repr((value.dtype, value.tolist())).encode()).hexdigest()
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return repr(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-def _is_known(module):
-    return (module or "").split(".")[0] in KNOWN_PACKAGES
+def _is_known(thing):
+    return (thing.__module__ or "").split(".")[0] in KNOWN_PACKAGES

@@ -17,33 +17,33 @@ BLOCK_SIZE = 2**22  # numbers worked on at once: copies in float64 of all would 
 def dense(values):
     """The values in float16: about three digits, numbers up to 65,504.
 
-    Minus infinity stays what it is.
-
-    Raises:
-        ValueError: for nan, plus infinity, and a number that float16 cannot hold.
+    Minus infinity stays what it is, and so do integers and booleans, with their type.
+    ``ValueError`` for nan, plus infinity, and a number that float16 cannot hold.
     """
     values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.inexact):
+        return values
     with np.errstate(over="ignore"):  # refused below
         stored = values.astype("float16")
     wrong = ~(np.isfinite(stored) | np.isneginf(values))
     if wrong.any():
-        place = tuple(np.argwhere(np.atleast_1d(wrong))[0])
-        value, rule = np.atleast_1d(values)[place], "be finite in float16 (or -inf)"
-        raise ValueError(f"values must {rule}, got {value} in row {place[0]}")
+        place = tuple(np.argwhere(wrong)[0])
+        rule = "values must be finite in float16 (or -inf)"
+        raise ValueError(f"{rule}, got {values[place]} in row {(*place, 0)[0]}")
     return stored
 
 
 def top_k(logits, k, *, temperature=1.0):
     """The k most probable classes at T, and the probability of all others together.
 
-    Its arrays are :class:`StoredSignal`'s ``teacher_classes`` ``(n, ..., k)`` and
-    ``teacher_log_probabilities`` ``(n, ..., k + 1)`` in float16, the last being that of all
-    other classes. :func:`~distill_lib.losses.top_k_soft_target_loss` takes them as they are.
+    Its arrays are ``teacher_classes`` ``(n, ..., k)`` and ``teacher_log_probabilities``
+    ``(n, ..., k + 1)`` in float16, the last that of all other classes.
+    :func:`~distill_lib.losses.top_k_soft_target_loss` takes them as they are.
 
     For any other loss the dense rows, T times log-probabilities, spread the tail evenly over
     the other classes. That is biased: a student equal to the teacher does not get 0, because
-    probability moves between classes of the tail (one twentieth where 0.15 and 0.05 become
-    0.1 each), and no length of training mends it.
+    probability has moved within the tail (of 0.15 and 0.05, which become 0.1 each, one
+    twentieth), however long one trains.
 
     Args:
         logits: array ``(n, ..., classes)``; the answers of every step are ``(n, steps,

@@ -1,5 +1,7 @@
 """The parts of a distiller's loss, as functions of what a training step has gathered."""
 
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
@@ -18,11 +20,11 @@ def features_of(found, layer):
     return found.get("features", found.get("logits"))
 
 
-def single_weight(sample_weight):
-    """Return the weights of the logits: Keras repeats the weights for each entry of y."""
-    if isinstance(sample_weight, dict):
+def weight_of(sample_weight, output="logits"):
+    """Return the weights of one output, of the structure that Keras wants: that of y."""
+    while isinstance(sample_weight, dict):
         first = next(iter(sample_weight.values()))
-        return sample_weight.get("labels", sample_weight.get("logits", first))
+        sample_weight = sample_weight.get("labels", sample_weight.get(output, first))
     return sample_weight
 
 
@@ -32,43 +34,83 @@ def wants_teacher(terms, given):
     return any(name.startswith("teacher_") for name in missing)
 
 
-def judged(loss, given, answer, sample_weight, weightless_counts=True):
-    """Return labels and predictions for Keras's loss and metrics.
+class Judged(NamedTuple):
+    """What Keras's losses and metrics need of one output.
 
-    What does not count is blanked and masked. A label that counts and is no class makes its
-    prediction nan, because Keras's loss gives an error on one device and nan on another.
+    Attributes:
+        labels, predicted: With zeros where they do not count.
+        mask: What counts by masks and ignored classes, ``(...)`` for predictions
+            ``(..., classes)``, or ``None``.
+        weight: The sample weights with as many axes as the mask, or ``None``.
+    """
+
+    labels: object
+    predicted: object
+    mask: object
+    weight: object
+
+    def counts(self):
+        """Return the mask of what counts in a metric: there a weight of 0 is a mask."""
+        return counting.both(self.mask, counting.has_weight(self.weight))
+
+
+def judged(loss, given, answer, sample_weight):
+    """Return :class:`Judged` of the student's answer, or a dictionary of them by output.
+
+    A label that counts and is no class makes its prediction nan, because Keras's loss gives an
+    error on one device and nan on another.
 
     Args:
         loss: What ``compile`` was given.
         given: The signals that came with y; ``labels`` among them.
         answer: What the student returned.
         sample_weight: The weights of the examples, or ``None``.
-        weightless_counts: Whether an example with the weight 0 stays in the divisor, as in
-            Keras's losses; in metrics it does not count.
     """
-    labels = given["labels"]
-    if not isinstance(labels, dict):
-        logits = _entry(answers_by_name(answer), "logits")
-        weight = single_weight(sample_weight)
-        return _judged(loss, given.get("mask"), labels, logits, weight, weightless_counts)
-    pairs = {}
-    for name, own in labels.items():
-        own_loss = loss.get(name) if isinstance(loss, dict) else loss
-        weight = sample_weight.get(name) if isinstance(sample_weight, dict) else sample_weight
+    labels, mask = given["labels"], given.get("mask")
+    if isinstance(loss, dict) and not isinstance(labels, dict):
+        labels = {"logits": labels}
+    outputs = {}
+    for name, own in (labels if isinstance(labels, dict) else {"logits": labels}).items():
         predicted = _entry(answers_by_name(answer), name)
-        pairs[name] = _judged(
-            own_loss, given.get("mask"), own, predicted, weight, weightless_counts
-        )
-    labels = {name: pair[0] for name, pair in pairs.items()}
-    return labels, {name: pair[1] for name, pair in pairs.items()}
+        weight = weight_of(sample_weight, name)
+        outputs[name] = _judged(_loss_of(loss, name), mask, own, predicted, weight)
+    return outputs if isinstance(labels, dict) else outputs["logits"]
 
 
-def student_loss(compiled_loss, loss, given, answer, sample_weight):
-    """Return Keras's own loss of the labels and the student's answer, a scalar."""
-    labels, predicted = judged(loss, given, answer, sample_weight)
-    if not isinstance(labels, dict):
-        sample_weight = single_weight(sample_weight)
-    return compiled_loss(labels, predicted, sample_weight)
+def student_loss(compiled_loss, outputs):
+    """Return Keras's own loss of what :func:`judged` returned, a scalar."""
+    if isinstance(outputs, Judged):
+        predicted = counting.with_mask(outputs.predicted, outputs.mask)
+        return compiled_loss(outputs.labels, predicted, outputs.weight)
+    labels, predicted, weights = {}, {}, {}
+    for name, one in outputs.items():
+        labels[name], weights[name] = one.labels, one.weight
+        predicted[name] = counting.with_mask(one.predicted, one.mask)
+    return compiled_loss(labels, predicted, weights)
+
+
+def update_metrics(compiled_metrics, outputs):
+    """Update the metrics of ``compile`` with what :func:`judged` returned.
+
+    Keras gives masks and weights of 0 to few of them. An AUC would take blanks for examples.
+    """
+    by_name = {"": outputs} if isinstance(outputs, Judged) else outputs
+    labels = {name: one.labels for name, one in by_name.items()}
+    predicted = {name: one.predicted for name, one in by_name.items()}
+    if not compiled_metrics.built:
+        compiled_metrics.build(labels, predicted)
+    names = compiled_metrics._resolved_output_names or list(by_name)
+    plain, weighted = compiled_metrics._flat_metrics, compiled_metrics._flat_weighted_metrics
+    for name, own, own_weighted in zip(names, plain, weighted, strict=True):
+        one = by_name[name]
+        counts = one.counts()
+        if own:
+            own.update_state(one.labels, one.predicted, counts)
+        if own_weighted:
+            weight = counts
+            if one.weight is not None:
+                weight = ops.where(counts, one.weight, 0.0)
+            own_weighted.update_state(one.labels, one.predicted, weight)
 
 
 def common_signals(loss, given, answer):
@@ -76,8 +118,10 @@ def common_signals(loss, given, answer):
     outputs = answers_by_name(answer)
     signals = {f"student_{name}": output for name, output in outputs.items()} | given
     if isinstance(given.get("labels"), dict):
-        signals["labels"] = given["labels"].get("logits")
-        loss = loss.get("logits") if isinstance(loss, dict) else loss
+        del signals["labels"]
+        if "logits" in given["labels"]:
+            signals["labels"] = given["labels"]["logits"]
+    loss = _loss_of(loss, "logits")
     mask = _mask(loss, given.get("mask"), signals.get("labels"), outputs.get("logits"))
     return signals if mask is None else signals | {"mask": mask}
 
@@ -103,18 +147,32 @@ def term_value(term, knobs, signals, asked, sample_weight):
     return sum(values) / len(values)
 
 
-def _judged(loss, mask, labels, predicted, sample_weight, weightless_counts):
-    mask = _mask(loss, mask, labels, predicted)
-    counted = counting.both(mask, counting.has_weight(sample_weight))
-    labels = counting.without_uncounted(labels, counted)
-    predicted = counting.without_uncounted(predicted, counted)
+def _judged(loss, mask, labels, predicted, weight):
+    axes = max(len(predicted.shape) - 1, 1)
+    mask = counting.with_all_axes(_mask(loss, mask, labels, predicted), predicted, axes)
+    weight = counting.weight_with_axes(weight, axes)
+    counted = counting.both(mask, counting.has_weight(weight))
+    labels = counting.without_uncounted(labels, counted, min(axes, len(labels.shape)))
+    predicted = counting.without_uncounted(predicted, counted, axes)
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         if len(labels.shape) == len(predicted.shape):
             labels = ops.squeeze(labels, axis=-1)
         is_class = ops.logical_and(labels >= 0, labels < predicted.shape[-1])
         predicted = ops.where(is_class[..., None], predicted, float("nan"))
         labels = ops.where(is_class, labels, ops.zeros_like(labels))
-    return labels, counting.with_mask(predicted, mask if weightless_counts else counted)
+    return Judged(labels, predicted, mask, weight)
+
+
+def _loss_of(loss, output):
+    """The loss of one output, out of what ``compile`` was given."""
+    if isinstance(loss, dict):
+        return loss.get(output)
+    if isinstance(loss, (list, tuple)):
+        if len(loss) != 1:
+            rule = "be one loss, or a dictionary of losses by output"
+            raise ValueError(f"loss must {rule}, got a list of {len(loss)}")
+        return loss[0]
+    return loss
 
 
 def _mask(loss, given, labels, predicted):

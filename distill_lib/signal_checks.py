@@ -46,12 +46,12 @@ def check_not_probabilities(name, values):
         raise ValueError(
             f"{name} must be logits, got probabilities: rows of numbers from 0 that sum to 1. "
             "Take the softmax off the teacher: "
-            "distill_lib.features.without_last_activation(teacher)."
+            "distill_lib.without_last_activation(teacher)."
         )
 
 
 def check_class_names(name, class_names, class_count=None):
-    """The names as a list of strings, no two of them equal; one for each class if counted."""
+    """The names as a list of strings, no two of them equal; ``class_count`` if it is given."""
     names = [str(one) for one in class_names]
     if len(set(names)) < len(names):
         twice = sorted({one for one in names if names.count(one) > 1})

@@ -13,27 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from distill_lib.forms import dense, sample, top_k
-from distill_lib.signal_checks import (
-    check_not_probabilities,
-    check_values,
-    reorder_classes,
-)
-from distill_lib.stored import StoredSignal, as_stored, joined, row_count, take
+from distill_lib.signal_checks import check_not_probabilities
+from distill_lib.stored import StoredSignal, joined, row_count, take
 
-__all__ = [
-    "StoredSignal",
-    "as_dataset",
-    "as_stored",
-    "check_not_probabilities",
-    "check_values",
-    "dense",
-    "joined",
-    "live",
-    "reorder_classes",
-    "sample",
-    "take",
-    "top_k",
-]
+__all__ = ["StoredSignal", "as_dataset", "dense", "joined", "live", "sample", "take", "top_k"]
 
 
 def live(teacher, x):
@@ -44,14 +27,18 @@ def live(teacher, x):
         x: inputs: an array ``(n, ...)``, or a dict or list of such arrays.
 
     Raises:
-        ValueError: arrays of ``x`` with other numbers of rows, probabilities for logits.
+        ValueError: ``x`` that is not the teacher's, or answers that are no logits.
     """
     x = keras.tree.map_structure(np.asarray, x)
     row_count("x", x)
     arrays = tuple(keras.tree.flatten(x))
-    decode = partial(_decode_live, teacher=teacher, structure=x)
-    some = np.asarray(decode(*(array[:8] for array in arrays)))
-    check_not_probabilities("teacher", some)
+    structure = keras.tree.map_structure(lambda array: 0, x)
+    decode = partial(_decode_live, teacher=teacher, structure=structure)
+    try:
+        some = np.asarray(decode(*(array[:8] for array in arrays)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"x must fit the inputs of the teacher: {error}") from error
+    check_not_probabilities("teacher_logits", some)
     return StoredSignal(arrays, decode, some.shape[1:])
 
 
@@ -60,8 +47,9 @@ def as_dataset(x, signals, *, batch_size=128, seed=None, augment=None):
 
     Args:
         x: array ``(n, ...)`` of inputs, or a dict or list of them.
-        signals: arrays or stored signals of n rows by name. For the arrays of :func:`top_k`
-            as they are: ``{"labels": y, **signal.arrays_by_name()}``.
+        signals: arrays or stored signals of n rows by name, or dicts of them (features by
+            layer). The arrays of :func:`~distill_lib.forms.top_k` as they are:
+            ``{"labels": y, **signal.arrays_by_name()}``.
         batch_size: examples in a batch; the last one may be smaller.
         seed: that of the order, a new one each epoch; ``None`` keeps the order.
         augment: a function of a batch of inputs. Stored signals are the answers to the
@@ -71,18 +59,14 @@ def as_dataset(x, signals, *, batch_size=128, seed=None, augment=None):
         ValueError: a signal that has not n rows.
     """
     count = row_count("x", x)
-    for name, signal in signals.items():
-        if len(signal) != count:
-            raise ValueError(f"{name} must have {count} rows as x has, got {len(signal)}")
-    held = {name: joined([signal]) for name, signal in signals.items()}
+    held = {name: _held(name, signal, count) for name, signal in signals.items()}
     inputs, numbers = keras.tree.map_structure(tf.constant, x), tf.data.Dataset.range(count)
     if seed is not None:
         numbers = numbers.shuffle(count, seed=seed)
 
     def batch(rows):
         views = keras.tree.map_structure(lambda array: tf.gather(array, rows), inputs)
-        given = {name: take(signal, rows) for name, signal in held.items()}
-        return views if augment is None else augment(views), given
+        return views if augment is None else augment(views), _taken(held, rows)
 
     # One batch after the other: an augmentation draws its random numbers in order.
     return numbers.batch(batch_size).map(batch).prefetch(tf.data.AUTOTUNE)
@@ -95,3 +79,19 @@ def _decode_live(*arrays, teacher, structure):
     if "logits" not in answer:
         raise ValueError(f"teacher must give an entry 'logits', got only {sorted(answer)}")
     return answer["logits"]
+
+
+def _held(name, signal, count):
+    """A signal, or each of a dict, as tensors of ``count`` rows."""
+    if isinstance(signal, dict):
+        return {key: _held(f"{name}/{key}", one, count) for key, one in signal.items()}
+    if len(signal) != count:
+        raise ValueError(f"{name} must have {count} rows as x has, got {len(signal)}")
+    return joined([signal])
+
+
+def _taken(signal, rows):
+    """Dense rows of a signal, or of each of a dict."""
+    if isinstance(signal, dict):
+        return {key: _taken(one, rows) for key, one in signal.items()}
+    return take(signal, rows)

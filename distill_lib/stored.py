@@ -37,7 +37,7 @@ class StoredSignal:
         return replace(self, arrays=tuple(np.asarray(array)[rows] for array in self.arrays))
 
     def __repr__(self):
-        arrays = [f"{np.dtype(_dtype(one)).name}{tuple(one.shape)}" for one in self.arrays]
+        arrays = [f"{one.dtype.name}{tuple(one.shape)}" for one in self.arrays]
         form = self.decode.func.__name__.removeprefix("_decode_")
         return f"StoredSignal({form}, shape={self.shape}, arrays=[{', '.join(arrays)}])"
 
@@ -46,20 +46,15 @@ class StoredSignal:
         """The shape of the dense rows that :func:`take` gives: ``(n, ..., classes)``."""
         return (len(self), *self.row_shape)
 
-    @property
-    def nbytes(self):
-        """The bytes of all arrays together."""
-        return sum(np.dtype(_dtype(one)).itemsize * np.prod(one.shape) for one in self.arrays)
-
     def arrays_by_name(self):
-        """The arrays as they are, for a loss that takes them by name, ``{name: array}``.
-
-        Of :func:`top_k` those are ``teacher_classes`` and ``teacher_log_probabilities``, which
-        :func:`~distill_lib.losses.top_k_soft_target_loss` takes.
+        """The arrays of :func:`~distill_lib.forms.top_k` as they are, by the names under which
+        :func:`~distill_lib.losses.top_k_soft_target_loss` takes them, with the temperature.
         """
         if self.names is None:
             raise ValueError(f"arrays_by_name needs a signal made by top_k, got {self!r}")
-        return dict(zip(self.names, self.arrays, strict=True))
+        named = dict(zip(self.names, self.arrays, strict=True))
+        temperature = self.decode.keywords["temperature"]
+        return named | {"teacher_temperature": np.full(len(self), temperature, "float32")}
 
 
 def as_stored(values):
@@ -109,9 +104,4 @@ def _decode_plain(values):
 
 def _form(signal):
     """What decides how rows are decoded."""
-    decode = signal.decode
-    return decode.func, decode.args, decode.keywords, signal.row_shape, signal.names
-
-
-def _dtype(array):
-    return array.dtype.as_numpy_dtype if tf.is_tensor(array) else array.dtype
+    return signal.decode.func, signal.decode.keywords, signal.row_shape

@@ -2,25 +2,26 @@
 
 The teacher never changes while a student learns, so running it again in every epoch gains
 nothing. (With augmentation the inputs change in every epoch, and then stored answers are
-wrong.) A file records what decided the answers: the teacher's function, the inputs, the
-layers, the way of storing and the version of Keras. See :mod:`distill_lib.fingerprint`.
+wrong.) A file records the teacher's function, the inputs, the layers, the way of storing, and
+the version of Keras; when it is read, the teacher answers the first few inputs again.
 """
 
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from distill_lib import data
-from distill_lib.asking import about_teacher, answers_of_batch, ask
+from distill_lib.asking import answering, ask, checksum_of, input_batches, paths_by_name
 from distill_lib.cache_file import read_file, write_file
-from distill_lib.fingerprint import function_description
-from distill_lib.inputs import checksum_of, first_rows
+from distill_lib.fingerprint import function_description, teacher_checksum
+from distill_lib.forms import dense
 from distill_lib.signal_checks import check_class_names
-from distill_lib.signals import StoredSignal, dense
+from distill_lib.stored import StoredSignal, as_stored
 
-PROBE_COUNT = 8  # rows that the teacher answers again whenever a file is read
+PROBE_COUNT = 8  # rows that the teacher answers again when a file is read
 
 
 class TeacherAnswers(NamedTuple):
@@ -53,7 +54,7 @@ def compute_signals(
             a list of them, or a dict ``{name: path}``, for several. ``None``: no features, or
             all entries of an answer that is a dict without ``"logits"``.
         batch_size: inputs in a forward pass, if ``x`` is not batched already.
-        store: function of the logits: :func:`~distill_lib.signals.dense`,
+        store: function of the logits: :func:`~distill_lib.forms.dense`,
             ``partial(top_k, k=3)``, ``partial(sample, draws=32)``. Features are dense.
         class_names: names of the classes in the order of the logits, to be recorded.
         verbose: 1 shows a progress bar, 0 nothing.
@@ -63,27 +64,18 @@ def compute_signals(
             of "never"), with the row; probabilities in place of logits; a data set that
             shuffles or never ends; or whatever ``store`` refuses.
     """
-    answers, about = ask(teacher, x, layers, batch_size, class_names, verbose)
-    return _stored(answers, store, layers, about)
+    answers, checksum = ask(teacher, x, layers, batch_size, verbose)
+    return _stored(answers, store, _about(checksum, layers, class_names))
 
 
 def cached_signals(
-    path,
-    *,
-    teacher,
-    x,
-    layers=None,
-    batch_size=256,
-    store=dense,
-    class_names=None,
-    verbose=0,
+    path, *, teacher, x, layers=None, batch_size=256, store=dense, class_names=None, verbose=0
 ):
     """Read the answers at ``path``; if there is no such file, compute and write them.
 
-    The other arguments are those of :func:`compute_signals`. ``store`` must be a module-level
+    The other arguments are those of :func:`compute_signals`; ``store`` must be a module-level
     function or a ``functools.partial`` of one with numbers and strings. The file is written
-    completely or not at all, and never overwritten. Reading it runs the teacher on the first
-    eight inputs only, to see that it still gives the answers of then.
+    completely or not at all, and never overwritten.
 
     Raises:
         ValueError: ``path`` is no ``.npz`` in an existing folder, or holds anything else; or
@@ -93,41 +85,32 @@ def cached_signals(
     path = Path(path)
     if path.suffix != ".npz" or not path.parent.is_dir():
         raise ValueError(f"path must be an .npz file in an existing folder, got {path}")
-    described = function_description("store", store)
+    own = {"store": function_description("store", store), "teacher": teacher_checksum(teacher)}
     if not path.exists():
-        answers, about = ask(teacher, x, layers, batch_size, class_names, verbose)
-        stored = _stored(answers, store, layers, about | {"store": described})
-        probe = {name: one[:PROBE_COUNT] for name, one in answers.items()}
-        write_file(path, stored, probe)
+        answers, checksum = ask(teacher, x, layers, batch_size, verbose)
+        found = _stored(answers, store, own | _about(checksum, layers, class_names))
+        write_file(path, found, _probe(answers, store))
     held = read_file(path)
-    about = {**about_teacher(teacher, layers), "store": described}
-    about["data"] = checksum_of(x, batch_size, teacher)
-    if class_names is not None:
-        about["class_names"] = check_class_names("class_names", class_names)
+    about = own | _about(checksum_of(teacher, x, batch_size), layers, class_names)
     changed = [name for name in about if held.about.get(name) != about[name]]
-    if not changed and not _still_answers(teacher, x, layers, batch_size, held.probe):
-        changed = ["the teacher's answers"]
+    if not changed:
+        changed = _changed_answers(held.probe, teacher, x, layers, store)
     if changed:
+        then = f" (then {held.about['keras']})" if "keras" in changed else ""
         raise ValueError(
             f"path must hold the answers of this teacher to these inputs, but {path} is stale: "
-            f"changed since it was written: {' and '.join(changed)}. Delete it to compute anew."
+            f"changed since it was written: {' and '.join(changed)}{then}. "
+            "Delete it to compute anew."
         )
-    form = store(held.probe["logits"]) if held.logits else None
-    logits = held.logits[0] if held.logits else None
-    if isinstance(form, StoredSignal):
-        logits = replace(form, arrays=held.logits)
-    return TeacherAnswers(logits, held.features, held.about)
+    return TeacherAnswers(_logits_of(held, store), held.features, held.about)
 
 
 def load_teacher_logits(part):
     """Logits ``(n, 10)`` of the shipped teacher on the shipped Fashion-MNIST images.
 
-    Args:
-        part: ``"train"``, ``"validation"`` or ``"test"``, with the rows of
-            :func:`distill_lib.data.load_fashion_mnist`.
-
-    Returns:
-        float32, rounded to float16 when they were stored.
+    ``part`` is ``"train"``, ``"validation"`` or ``"test"``, with the rows of
+    :func:`distill_lib.data.load_fashion_mnist`. They are float32, and were rounded to float16
+    when they were stored.
     """
     with np.load(data.asset("teacher_logits.npz"), allow_pickle=False) as arrays:
         if part not in arrays:
@@ -135,29 +118,66 @@ def load_teacher_logits(part):
         return arrays[part].astype("float32")
 
 
-def _stored(answers, store, layers, about):
-    """Answers by name as ``TeacherAnswers``, the logits in the form that ``store`` gives."""
-    logits = answers.get("logits")
-    if logits is not None:
-        count, logits = len(logits), store(logits)
-        if len(logits) != count:
-            raise ValueError(f"store must give {count} rows for as many, got {len(logits)}")
-    features = {
-        name.removeprefix("features/"): dense(array)
-        for name, array in answers.items()
-        if name != "logits"
+def _about(checksum, layers, class_names):
+    """What decides the answers beside teacher and store, as it is written into the file."""
+    about = {
+        "data": checksum,
+        "layers": layers if isinstance(layers, str) else paths_by_name(layers),
+        "keras": keras.__version__,
     }
-    if isinstance(layers, str):
-        features = features[layers]
+    if class_names is not None:
+        about["class_names"] = check_class_names("class_names", class_names)
+    return about
+
+
+def _stored(answers, store, about):
+    """Answers by name as ``TeacherAnswers``, the logits in the form that ``store`` gives."""
+    logits, features = None, {}
+    for name, array in answers.items():
+        if name == "logits":
+            logits = store(array)
+            if len(logits) != len(array):
+                rule = f"store must give {len(array)} rows for as many"
+                raise ValueError(f"{rule}, got {len(logits)}")
+        else:
+            features[name.removeprefix("features/")] = dense(array)
+    if "class_names" in about:
+        class_count = np.shape(answers.get("logits", ()))[-1]
+        check_class_names("class_names", about["class_names"], class_count)
+    if isinstance(about["layers"], str):
+        features = features[about["layers"]]
     return TeacherAnswers(logits, features if len(features) else None, about)
 
 
-def _still_answers(teacher, x, layers, batch_size, probe):
-    """Whether the first rows are answered as then, up to the rounding of another machine."""
-    rows = first_rows(x, PROBE_COUNT, batch_size, teacher)
-    now = answers_of_batch(teacher, layers)(rows)
-    for name, then in probe.items():
-        size = np.abs(then[np.isfinite(then)]).max(initial=0.0)
-        if not np.allclose(now[name], then, rtol=0.0, atol=0.01 * size, equal_nan=True):
-            return False
-    return True
+def _logits_of(held, store):
+    """The logits of a file in their form, which ``store`` shows by storing the probe."""
+    if held.logits is None:
+        return None
+    form = store(held.probe["logits"])
+    is_compact = isinstance(form, StoredSignal)
+    return replace(form, arrays=held.logits) if is_compact else held.logits[0]
+
+
+def _probe(answers, store):
+    """The first few rows of all answers, and what ``store`` makes of these alone."""
+    probe = {name: array[:PROBE_COUNT] for name, array in answers.items()}
+    parts = as_stored(store(probe["logits"])).arrays if "logits" in probe else ()
+    return probe | {f"stored/{number}": array for number, array in enumerate(parts)}
+
+
+def _changed_answers(probe, teacher, x, layers, store):
+    """What has changed although all checksums are those of then: code that they do not see."""
+    batch = next(iter(input_batches(teacher, x, PROBE_COUNT)))
+    rows = keras.tree.map_structure(lambda array: array[:PROBE_COUNT], batch)
+    changed = set()
+    for name, again in answering(teacher, layers)(rows).items():
+        then = probe[name][: len(again)]
+        # Another machine rounds differently, another function differs by more.
+        tolerance = 0.01 * np.abs(then[np.isfinite(then)]).max(initial=0.0)
+        if again.shape != then.shape or not np.allclose(again, then, rtol=0.0, atol=tolerance):
+            changed.add("the teacher's answers")
+    answers = {name: array for name, array in probe.items() if name == "logits"}
+    for name, again in _probe(answers, store).items():
+        if not np.array_equal(again, probe.get(name)):
+            changed.add("store")
+    return sorted(changed)

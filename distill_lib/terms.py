@@ -108,6 +108,8 @@ class DistillationTerm(keras.distillation.DistillationLoss):
 
         Features with three axes, ``(batch, steps, width)``, are compared step by step: each
         step is an example of its own. To compare whole sequences, pool them in the model.
+        Features with more axes, such as maps, are compared as wholes: a mask of pixels leaves
+        out the images without any pixel that counts.
 
         Args:
             signals: Tensors by name, the features of this term among them. The signal
@@ -129,7 +131,8 @@ class DistillationTerm(keras.distillation.DistillationLoss):
         counted = counting.both(mask, counting.has_weight(sample_weight))
         # What does not count is blanked first: it may be nan, and so would be its gradient.
         for name, value in used.items():
-            used[name] = counting.without_uncounted(value, counted)
+            axes = _example_axes(name, value)
+            used[name] = counting.without_uncounted(value, counted, axes)
         values = self._values(used, knobs, counted)
         mask = counting.with_axes(mask, len(values.shape))
         return losses.weighted_mean(values, sample_weight, mask)
@@ -200,6 +203,15 @@ def is_number(value):
 def _plain(value):
     """A knob as it is written into a file."""
     return float(value) if isinstance(value, keras.Variable) else value
+
+
+def _example_axes(name, signal):
+    """How many leading axes of a signal number examples; see ``value_of``."""
+    axes = len(signal.shape)
+    if name.endswith("_features"):
+        return 2 if axes == 3 else 1
+    has_classes_last = name.startswith(("teacher_", "student_"))
+    return max(axes - 1, 1) if has_classes_last else axes
 
 
 def _steps_as_examples(tensor):

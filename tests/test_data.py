@@ -97,6 +97,10 @@ def test_the_full_set_is_read_from_files_in_the_form_of_debians(tmp_path, monkey
             raw = bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
             (tmp_path / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(raw))
     monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path)
+    with pytest.raises(ValueError, match="full needs Fashion-MNIST, got another data set"):
+        data.load_fashion_mnist(full=True)
+    shipped = [None] * 4 + [images[:20], labels[:20]]
+    monkeypatch.setattr(data, "_shipped", lambda name: shipped)
     full = data.load_fashion_mnist(full=True)
     train, validation = data.split_fashion_mnist(labels)
     assert (len(train), len(validation)) == (1000, 5000)

@@ -281,7 +281,7 @@ def test_features_of_several_layers_are_given_by_layer():
         losses.similarity_preserving_loss, student_layer="hidden", teacher_layer="logits"
     )
     stored = {
-        "hidden": compute_signals(teacher, X, layer_name="hidden").features,
+        "hidden": compute_signals(teacher, X, layers="hidden").features,
         "logits": np.asarray(teacher(X)),
     }
     pair = []

@@ -1,12 +1,11 @@
-"""Signals: every form gives the teacher's rows; sampling is unbiased, the top k are not."""
+"""Signals: a live teacher, many students and data sets take every form; rows stay together."""
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from distill_lib import signals
-from distill_lib.losses import soft_target_loss, soft_targets
+from distill_lib.losses import soft_target_loss
 from distill_lib.models import build_student
 from distill_lib.training import train_many
 
@@ -15,96 +14,42 @@ LOGITS = RNG.normal(scale=3, size=(40, 6)).astype("float32")
 ROWS = np.array([5, 0, 39, 5])
 
 
-def probabilities(logits, temperature=1.0):
-    return np.asarray(soft_targets(logits, temperature))
-
-
-def test_an_array_is_a_signal():
-    np.testing.assert_array_equal(signals.take(LOGITS, ROWS), LOGITS[ROWS])
-    np.testing.assert_array_equal(signals.take(np.arange(40), ROWS), ROWS)
-
-
-def test_half_precision_keeps_three_digits_and_refuses_what_it_cannot_hold():
-    np.testing.assert_allclose(signals.dense(LOGITS), LOGITS, rtol=1e-3)
-    assert signals.dense(LOGITS).dtype == np.float16
-    for bad in (1e5, np.nan):
-        with pytest.raises(ValueError, match="values must be finite in float16"):
-            signals.dense([bad])
-
-
-def test_the_top_k_are_kept_and_the_rest_is_spread_evenly():
-    signal = signals.top_k(LOGITS, 2)
-    p, found = probabilities(LOGITS), probabilities(signals.take(signal, np.arange(40)))
-    for row in range(40):
-        best = np.argsort(-p[row])[:2]
-        others = np.setdiff1d(np.arange(6), best)
-        np.testing.assert_allclose(found[row, best], p[row, best], atol=2e-3)
-        np.testing.assert_allclose(found[row, others], p[row, others].mean(), atol=2e-3)
-    np.testing.assert_array_equal(
-        signals.take(signal, ROWS), signals.take(signal, [5, 0, 39, 5])
-    )
-
-
-def test_with_all_classes_nothing_is_lost():
-    found = signals.take(signals.top_k(LOGITS, 6), np.arange(40))
-    np.testing.assert_allclose(probabilities(found, 3.0), probabilities(LOGITS, 3.0), atol=1e-3)
-
-
-def test_a_sure_teacher_gives_finite_rows():
-    sure = np.array([[200.0, 0.0, -200.0]])
-    for signal in (signals.top_k(sure, 1), signals.top_k(sure, 3), signals.sample(sure, 4)):
-        rows = signals.take(signal, [0])
-        with tf.GradientTape() as tape:
-            z = tf.Variable([[1.0, 2.0, 3.0]])
-            loss = soft_target_loss(teacher_logits=rows, student_logits=z)
-        assert np.isfinite(loss).all()
-        gradient = probabilities(z.numpy()) - [[1, 0, 0]]
-        np.testing.assert_allclose(tape.gradient(loss, z), gradient, atol=1e-5)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_sampling_is_unbiased_and_the_top_k_are_not(temperature):
-    """The gradient q - p of the soft target loss, in the mean over many draws."""
-    p = probabilities(LOGITS, temperature)
-    means = np.mean(
-        [
-            probabilities(
-                signals.take(
-                    signals.sample(LOGITS, 8, temperature=temperature, seed=seed), np.arange(40)
-                ),
-                temperature,
-            )
-            for seed in range(300)
-        ],
-        axis=0,
-    )
-    error = np.abs(means - p)
-    assert error.max() < 5 * np.sqrt(0.25 / (8 * 300))
-    top = probabilities(signals.take(signals.top_k(LOGITS, 1), np.arange(40)), temperature)
-    assert np.abs(top - p).max() > 0.1
-
-
-def test_samples_are_shares_of_the_draws():
-    found = signals.take(signals.sample(LOGITS, 10, temperature=3.0, seed=1), np.arange(40))
-    shares = probabilities(found, 3.0) * 10
-    np.testing.assert_allclose(shares, np.round(shares), atol=1e-4)
-    np.testing.assert_allclose(shares.sum(axis=1), 10, rtol=1e-5)
-    np.testing.assert_array_equal(
-        found, signals.take(signals.sample(LOGITS, 10, temperature=3.0, seed=1), np.arange(40))
-    )
-
-
-def test_class_numbers_take_the_smallest_type():
-    assert signals.top_k(LOGITS, 2).arrays[0].dtype == np.uint8
-    assert signals.sample(np.zeros((2, 300)), 2).arrays[0].dtype == np.uint16
+def two_inputs(outputs=lambda logits: logits):
+    a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
+    logits = keras.layers.Subtract()([a, b])
+    return keras.Model({"a": a, "b": b}, outputs(logits))
 
 
 def test_a_live_signal_asks_the_teacher_in_inference_mode():
     inputs = keras.Input((6,))
     teacher = keras.Model(inputs, keras.layers.Dropout(0.5)(inputs))
-    np.testing.assert_array_equal(
-        signals.take(signals.live(teacher, LOGITS), ROWS), LOGITS[ROWS]
-    )
+    signal = signals.live(teacher, LOGITS)
+    assert signal.shape == (40, 6)
+    np.testing.assert_array_equal(signals.take(signal, ROWS), LOGITS[ROWS])
+
+
+def test_a_live_signal_of_several_inputs_and_of_a_dict_of_answers():
+    x = {"b": LOGITS, "a": 3 * LOGITS}
+    for outputs in (lambda v: v, lambda v: {"logits": v, "other": -v}):
+        signal = signals.live(two_inputs(outputs), x)
+        assert len(signal) == 40
+        np.testing.assert_allclose(signals.take(signal, ROWS), 2 * LOGITS[ROWS], rtol=1e-6)
+        np.testing.assert_allclose(signals.take(signal[:9], [8]), 2 * LOGITS[[8]], rtol=1e-6)
+
+
+def test_what_no_live_teacher_can_answer_is_refused():
+    inputs = keras.Input((6,))
+    teacher = keras.Model(inputs, keras.layers.Dense(6)(inputs))
+    for x in ({"a": LOGITS, "b": LOGITS}, LOGITS[:, :3]):
+        with pytest.raises(ValueError, match="x must fit the inputs of the teacher"):
+            signals.live(teacher, x)
+    with pytest.raises(ValueError, match="x must hold arrays with as many rows"):
+        signals.live(two_inputs(), {"a": LOGITS, "b": LOGITS[:3]})
+    with pytest.raises(ValueError, match=r"entry 'logits', got only .'boxes'"):
+        signals.live(two_inputs(lambda v: {"boxes": v}), {"a": LOGITS, "b": LOGITS})
+    sure = keras.Model(inputs, keras.layers.Softmax()(inputs))
+    with pytest.raises(ValueError, match="teacher_logits must be logits, got probabilities"):
+        signals.live(sure, LOGITS)
 
 
 @pytest.mark.parametrize("form", ["live", "top_k", "several"])
@@ -129,9 +74,8 @@ def test_train_many_takes_every_form(form):
 
 def test_a_data_set_keeps_rows_together_in_a_new_order_each_epoch():
     x = np.arange(40)
-    data = signals.as_dataset(
-        x, {"labels": x * 2, "teacher_logits": LOGITS}, batch_size=16, seed=3
-    )
+    given = {"labels": x * 2, "teacher_logits": LOGITS}
+    data = signals.as_dataset(x, given, batch_size=16, seed=3)
     epochs = [[row for views, _ in data for row in views.numpy()] for _ in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(x)
     assert epochs[0] != epochs[1]
@@ -142,19 +86,30 @@ def test_a_data_set_keeps_rows_together_in_a_new_order_each_epoch():
     np.testing.assert_array_equal(next(iter(plain))[0], -x)
 
 
-@pytest.mark.parametrize(
-    ("function", "arguments", "message"),
-    [
-        (signals.top_k, (LOGITS, 0), "k must lie between 1 and 6, got 0"),
-        (signals.top_k, (LOGITS, 7), "k must lie between 1 and 6, got 7"),
-        (signals.sample, (LOGITS, 0), "draws must lie between 1 and .*, got 0"),
-        (
-            signals.top_k,
-            (LOGITS[0], 1),
-            r"logits must have the shape \(n, classes\), got \(6,\)",
-        ),
-    ],
-)
-def test_bad_input_is_refused_by_name(function, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        function(*arguments)
+def test_a_data_set_of_several_inputs_and_of_arrays_as_they_are_stored():
+    signal = signals.top_k(LOGITS, 2)
+    x = {"a": np.arange(40), "b": -np.arange(40)}
+    data = signals.as_dataset(x, signal.arrays_by_name(), batch_size=7, seed=0)
+    for views, given in data:
+        rows = views["a"].numpy()
+        np.testing.assert_array_equal(views["b"], -rows)
+        np.testing.assert_array_equal(given["teacher_classes"], signal.arrays[0][rows])
+        log_p = given["teacher_log_probabilities"]
+        np.testing.assert_array_equal(log_p, signal.arrays[1][rows])
+
+
+def test_a_data_set_of_features_by_layer():
+    features = {"a": LOGITS, "deep": {"b": -LOGITS}}
+    given = {"labels": list(range(40)), "teacher_features": features}
+    for views, found in signals.as_dataset(LOGITS, given, batch_size=9, seed=1):
+        np.testing.assert_array_equal(LOGITS[found["labels"]], views)
+        np.testing.assert_array_equal(found["teacher_features"]["a"], views)
+        np.testing.assert_array_equal(found["teacher_features"]["deep"]["b"], -views)
+    with pytest.raises(ValueError, match="f/a must have 40 rows as x has, got 3"):
+        signals.as_dataset(LOGITS, {"f": {"a": LOGITS[:3]}})
+
+
+def test_signals_of_another_length_are_refused():
+    for count in (39, 41):
+        with pytest.raises(ValueError, match=f"labels must have 40 rows as x .*, got {count}"):
+            signals.as_dataset(LOGITS, {"labels": np.zeros(count)})

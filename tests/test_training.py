@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from distill_lib import data, models, pruning, training
+from distill_lib import compress, data, models, training
 from distill_lib.losses import (
     distance_relation_loss,
     hard_label_loss,
@@ -153,7 +153,7 @@ def test_a_list_gives_every_student_its_own(stacked, digits, signals, monkeypatc
         )[0]
         for b, s in zip(builds, (1, 20), strict=True)
     ]
-    own = [lambda k=k: pruning.copy_model(starts[k]) for k in (0, 1)]
+    own = [lambda k=k: compress.copy_model(starts[k]) for k in (0, 1)]
     teachers = [signals["teacher_logits"], -signals["teacher_logits"]]
     options = {"loss": soft_target_loss, **OPTIONS}
     both = training.train_many(

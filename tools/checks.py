@@ -14,6 +14,7 @@ from pathlib import Path
 import check_notebooks
 import check_prose
 import check_site
+import unsteady
 import weave
 from pages import REPOSITORY, Book, read_notebook
 
@@ -49,7 +50,7 @@ def source_problems(book):
         if path.exists():
             found = check_notebooks.page_problems(read_notebook(path))
             problems += [f"{book.relative(path)}: {text}" for text in found]
-    return problems + check_prose.problems(book)
+    return problems + unsteady.problems(book) + check_prose.problems(book)
 
 
 def main():

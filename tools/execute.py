@@ -4,10 +4,12 @@
     python tools/execute.py math/objective --jobs 2       some pages
     python tools/execute.py book/math/objective.ipynb     the same, by path
 
-Cell ids, tags and prose stay as they are. A page whose cell raises is left untouched and
-reported by page and cell; so is one that wrote to stderr, since a warning is not for readers.
-The notebook's metadata gets a key `execution`: seconds, peak memory of the kernel, versions,
+Cell ids and prose stay as they are; a cell whose output depends on training or time gets its
+tag (tools/unsteady.py). A page whose cell raises is left untouched and reported by page and
+cell; so is one that wrote to stderr, since a warning is not for readers. The notebook's
+metadata gets a key `execution`: processor seconds and peak memory of the kernel, versions,
 machine, date, and a hash over code and outputs, so that neither can be edited by hand later.
+Processor seconds hardly depend on what else the machine does; a clock on the wall does.
 A code cell whose metadata names a `picture` (a path in book/) writes its figure there too, for
 readers of the README.
 """
@@ -17,11 +19,11 @@ import ast
 import base64
 import json
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import unsteady
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from pages import REPOSITORY, Book, notebook_text, outputs_hash, read_notebook
@@ -35,14 +37,15 @@ NEUTRAL_METADATA = {
     "language_info": {"name": "python"},
 }
 # Evaluated in the kernel after the last cell; only packages that the page imported count.
-FACTS = """__import__("json").dumps((lambda os, sys, resource, platform: {
+FACTS = """__import__("json").dumps((lambda os, sys, resource, platform, time: {
+    "cpu_seconds": round(time.process_time(), 1),
     "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (
         2**20 if sys.platform == "darwin" else 2**10),
     "versions": {"python": platform.python_version(), **{
         name: sys.modules[name].__version__
         for name in ("tensorflow", "keras", "numpy") if name in sys.modules}},
     "cores": os.cpu_count(),
-})(*map(__import__, ("os", "sys", "resource", "platform"))))"""
+})(*map(__import__, ("os", "sys", "resource", "platform", "time"))))"""
 
 
 def cpu_model():
@@ -56,11 +59,7 @@ def cpu_model():
 
 
 def run(notebook, folder, timeout):
-    """Execute `notebook` in `folder`.
-
-    Returns:
-        (seconds, facts): wall-clock time of all cells, and what FACTS says.
-    """
+    """Execute `notebook` in `folder`; what FACTS says then."""
     client = NotebookClient(
         notebook,
         timeout=timeout,
@@ -70,13 +69,11 @@ def run(notebook, folder, timeout):
         resources={"metadata": {"path": str(folder)}},
     )
     with client.setup_kernel():
-        start = time.perf_counter()
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
-        seconds = time.perf_counter() - start
         message = client.kc.execute("", silent=True, user_expressions={"facts": FACTS})
         reply = client.wait_for_reply(message)
-    return seconds, json.loads(ast.literal_eval(_text(reply)))
+    return json.loads(ast.literal_eval(_text(reply)))
 
 
 def _text(reply):
@@ -131,7 +128,7 @@ def execute_page(book, name, timeout):
         path.write_text(notebook_text(notebook), "utf-8")
         return None
     try:
-        seconds, facts = run(notebook, path.parent, timeout)
+        facts = run(notebook, path.parent, timeout)
     except CellExecutionError as error:
         failed = next((cell for cell in notebook.cells if _raised(cell)), None)
         return f"{name}: cell {failed.id if failed else '?'} raised\n{error}"
@@ -140,15 +137,19 @@ def execute_page(book, name, timeout):
     if problem := stderr_problem(notebook):
         return f"{name}: {problem}"
     tidy(notebook)
+    unsteady.tag(notebook, path.parent)
     notebook.metadata["execution"] = {
-        "seconds": round(seconds, 1), **facts, "cpu": cpu_model(),
+        **facts, "cpu": cpu_model(),
         "date": datetime.now(UTC).date().isoformat(),
         "outputs_sha256": outputs_hash(notebook),
     }  # fmt: skip
     path.write_text(notebook_text(notebook), "utf-8")
     for picture, png in pictures(notebook).items():
         (book.folder / picture).write_bytes(png)
-    print(f"{name}: {seconds:.1f} s, {facts['peak_memory_mb']} MB", flush=True)
+    print(
+        f"{name}: {facts['cpu_seconds']:.0f} s of processor time, {facts['peak_memory_mb']} MB",
+        flush=True,
+    )
     return None
 
 

@@ -59,3 +59,4 @@ from distill_lib.losses.sequence import (
     sum_over_tokens,
 )
 from distill_lib.losses.standardised import correlation_loss, standardised_target_loss
+from distill_lib.losses.truncated import kept_mass, teacher_kept_mass, top_k_soft_target_loss

@@ -18,6 +18,7 @@ INNER_FRACTION = "lie strictly between 0 and 1", lambda x: (x > 0) & (x < 1)
 
 KNOBS = {  # name: (rule in words, rule as a function of a number or a tensor)
     "temperature": POSITIVE,
+    "teacher_temperature": POSITIVE,
     "power": POSITIVE,
     "least_variance": POSITIVE,
     "positive_weight": POSITIVE,

@@ -39,18 +39,12 @@ def finite_teacher(teacher_logits):
     return require("teacher_logits", teacher_logits, ops.logical_not(never), rule)
 
 
-def divided(logits, temperature):
-    """Return logits / temperature. Logits of -inf stay, without a gradient."""
-    never = ops.equal(logits, -inf)
-    return ops.where(never, -inf, ops.where(never, 0.0, logits) / temperature)
-
-
 def softened(teacher_logits, student_logits, temperature):
     """Return log p, log q, and the factor T^2 as a scalar of their type."""
     teacher, student = logit_pair(teacher_logits, student_logits)
     temperature = knob("temperature", temperature, teacher.dtype)
-    log_p = ops.log_softmax(divided(teacher, temperature), axis=-1)
-    log_q = ops.log_softmax(divided(student, temperature), axis=-1)
+    log_p = ops.log_softmax(teacher / temperature, axis=-1)
+    log_q = ops.log_softmax(student / temperature, axis=-1)
     return log_p, log_q, temperature**2
 
 

@@ -11,7 +11,7 @@ from math import inf, nan
 from keras import ops
 
 from distill_lib.losses._checks import check_shape, in_range, knob, require
-from distill_lib.losses._inputs import as_floats, as_logits, divided, logit_pair
+from distill_lib.losses._inputs import as_floats, as_logits, logit_pair
 from distill_lib.losses._safe import divergence
 
 
@@ -64,8 +64,7 @@ def binary_label_loss(*, labels, student_logits, positive_weight=None):
 def _log_yes_no(logits, temperature):
     """Return the logarithms of (sigmoid(x), 1 - sigmoid(x)), ``(..., labels, 2)``."""
     logits = ops.where(ops.equal(logits, inf), nan, logits)  # an overflow, not a belief
-    logits = divided(logits, temperature)
-    return -ops.softplus(ops.stack([-logits, logits], axis=-1))
+    return -ops.softplus(ops.stack([-logits, logits], axis=-1) / temperature)
 
 
 def _label_weights(positive_weight, logits):
@@ -73,8 +72,8 @@ def _label_weights(positive_weight, logits):
     if positive_weight is None:
         return ops.ones((), logits.dtype)
     weights = ops.convert_to_tensor(positive_weight)
-    if not weights.shape:
+    if len(weights.shape) == 0:
         return knob("positive_weight", positive_weight, logits.dtype)
-    rule = "be a scalar, or one number for each label,"
+    rule = "one number for all labels, or one for each,"
     check_shape("positive_weight", weights, logits.shape[-1:], rule)
     return in_range("positive_weight", ops.cast(weights, logits.dtype))

@@ -65,8 +65,5 @@ def _split(log_p, is_label):
     log_any_other = log_sum(log_others)
     target = ops.stack([picked(log_p, is_label), log_any_other], axis=-1)
     never = ops.equal(log_others, -inf)
-    log_given = (
-        ops.where(never, 0.0, log_others)
-        - ops.where(ops.equal(log_any_other, -inf), 0.0, log_any_other)[..., None]
-    )
-    return target, ops.where(never, -inf, log_given)
+    log_given = ops.where(never, -inf, log_others - log_any_other[..., None])
+    return target, log_given

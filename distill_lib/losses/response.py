@@ -14,7 +14,6 @@ from keras import ops
 from distill_lib.losses._checks import knob, require
 from distill_lib.losses._inputs import (
     as_logits,
-    divided,
     finite_teacher,
     logit_pair,
     one_hot,
@@ -32,7 +31,7 @@ def soft_targets(logits, temperature=1.0):
     """
     logits = as_logits("logits", logits)
     temperature = knob("temperature", temperature, logits.dtype)
-    return ops.softmax(divided(logits, temperature), axis=-1)
+    return ops.softmax(logits / temperature, axis=-1)
 
 
 def hard_label_loss(*, labels, student_logits):

@@ -64,7 +64,7 @@ def policy_gradient_loss(*, tokens, teacher_logits, student_logits, mask=None):
     teacher, student = logit_pair(teacher_logits, student_logits)
     log_q = _log_probabilities("student_logits", tokens, student, mask)
     log_p = _log_probabilities("teacher_logits", tokens, teacher, mask)
-    rule = "allow every token that the student has drawn, whose log probability"
+    rule = "allow every token that the student has drawn"
     log_p = require("teacher_logits", log_p, ops.not_equal(log_p, -inf), rule)
     # The same sum in the other order: the cost of u with log q of every t up to u.
     return ops.sum(ops.stop_gradient(log_q - log_p) * ops.cumsum(log_q, axis=1), axis=1)

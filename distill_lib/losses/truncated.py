@@ -5,26 +5,28 @@ never raises a divergence, so these losses are lower bounds of the divergence of
 Both arrays of the teacher come from :meth:`distill_lib.signals.StoredSignal.arrays_by_name`.
 """
 
-from math import inf
+from numbers import Real
 
 from keras import ops
 
-from distill_lib.losses._inputs import as_floats, as_logits, check_shape, positive
+from distill_lib.losses._checks import check_shape, in_range, knob
+from distill_lib.losses._inputs import as_floats, as_logits
+from distill_lib.losses._safe import divergence
 
 NOTHING = -1e30  # the logarithm of an empty sum, but finite, so that its gradient is 0, not nan
 
 
 def top_k_soft_target_loss(
-    *, teacher_classes, teacher_log_probabilities, student_logits, temperature=1.0
+    *, teacher_classes, teacher_log_probabilities, student_logits, teacher_temperature=1.0
 ):
     """The soft target loss of k + 1 outcomes, T^2 sum_j P_j (log P_j - log Q_j).
 
     P and Q are the probabilities of the k kept classes and, last, of all others together. The
     loss is at most :func:`~distill_lib.losses.soft_target_loss` of all classes, equal to it
-    for k = N and k = N - 1, and exactly 0 with a gradient of 0 where the student's
-    probabilities are the teacher's. Its gradient with respect to z is T (q - p'), where p' has
-    the teacher's probabilities, but divides the teacher's tail as the student divides its own:
-    what the teacher thinks of the single classes in the tail is not known, and not taught.
+    for k = N and k = N - 1, and 0 with a gradient of 0 where the student's probabilities are
+    the teacher's. Its gradient with respect to z is T (q - p'), where p' divides the teacher's
+    tail as the student divides its own: what the teacher thinks of single classes in the tail
+    is not known, and not taught.
 
     Args:
         teacher_classes: the numbers of the kept classes, integers ``(..., k)``, no two equal.
@@ -32,42 +34,38 @@ def top_k_soft_target_loss(
             classes together, ``(..., k + 1)``; minus infinity means "never". They are scaled
             to sum to 1 exactly, which rounded ones do not.
         student_logits: logits of all N classes, ``(..., N)``.
-        temperature: T, the one at which the teacher's probabilities were stored.
+        teacher_temperature: T above 0, the one at which the probabilities were stored and at
+            which the student is compared: a number, or numbers on leading axes.
 
     Returns:
         one value in nats for each example, ``(...)``. It is nan where a class is not one of
         the N, where two are equal, and where a log-probability is nan.
 
-    Raises:
-        ValueError: for shapes that do not fit, and a temperature that is not above 0.
-
     Source: the log-sum inequality for the bound (Cover and Thomas, 2006, theorem 2.7.1).
     """
-    log_q, factor = _student_log_probabilities(student_logits, temperature)
+    student_logits, log_p = as_floats(student_logits, teacher_log_probabilities)
+    log_q, temperature = _student_log_probabilities(student_logits, teacher_temperature)
     classes, counts = _checked_classes(teacher_classes, log_q)
-    log_q, log_p = as_floats(log_q, teacher_log_probabilities)
     expected = (*classes.shape[:-1], classes.shape[-1] + 1)
     check_shape("teacher_log_probabilities", log_p, expected, "k + 1 entries for k classes,")
     is_valid = _are_distinct_classes(teacher_classes, counts)
     is_valid = ops.logical_and(is_valid, ops.logical_not(ops.any(ops.isnan(log_p), axis=-1)))
-    # What is not valid is replaced before all else: 0 times nan is nan in the gradient.
-    log_p = ops.where(is_valid[..., None], log_p, 0.0)
     log_p = log_p - ops.logsumexp(log_p, axis=-1, keepdims=True)
     kept = ops.take_along_axis(log_q, classes, axis=-1)
     others = ops.logsumexp(ops.where(counts > 0, NOTHING, log_q), axis=-1, keepdims=True)
-    values = _divergence(log_p, ops.concatenate([kept, others], axis=-1))
-    return ops.where(is_valid, factor * values, float("nan"))
+    values = divergence(log_p, ops.concatenate([kept, others], axis=-1))
+    return ops.where(is_valid, temperature**2 * values, float("nan"))
 
 
-def kept_mass(*, teacher_classes, student_logits, temperature=1.0):
+def kept_mass(*, teacher_classes, student_logits, teacher_temperature=1.0):
     """The probability that the student gives to the classes that were kept of the teacher.
 
     A number from 0 to 1 for each example, ``(...)``, to be watched as a metric. It should come
-    near :func:`teacher_kept_mass`; if it falls in training, the student escapes: it lowers a
-    loss that sees the kept classes alone by leaving them. A loss of k + 1 outcomes does not
-    reward that. Arguments and nan are those of :func:`top_k_soft_target_loss`.
+    near :func:`teacher_kept_mass`. If it falls in training, the student escapes: it lowers a
+    loss that sees the kept classes alone by leaving them, which a loss of k + 1 outcomes does
+    not reward. Arguments and nan are those of :func:`top_k_soft_target_loss`.
     """
-    log_q, _ = _student_log_probabilities(student_logits, temperature)
+    log_q, _ = _student_log_probabilities(student_logits, teacher_temperature)
     classes, counts = _checked_classes(teacher_classes, log_q)
     kept = ops.sum(ops.exp(ops.take_along_axis(log_q, classes, axis=-1)), axis=-1)
     return ops.where(_are_distinct_classes(teacher_classes, counts), kept, float("nan"))
@@ -80,11 +78,20 @@ def teacher_kept_mass(*, teacher_log_probabilities):
     return ops.sum(p[..., :-1], axis=-1) / ops.sum(p, axis=-1)
 
 
-def _student_log_probabilities(student_logits, temperature):
-    """log q ``(..., N)`` at T, and the factor T^2."""
+def _student_log_probabilities(student_logits, teacher_temperature):
+    """log q ``(..., N)`` at T, and T with as many axes as the examples have."""
     logits = as_logits("student_logits", student_logits)
-    temperature = positive("temperature", temperature, logits.dtype)
-    return ops.log_softmax(logits / temperature, axis=-1), temperature**2
+    examples = logits.shape[:-1]
+    if isinstance(teacher_temperature, Real):
+        temperature = knob("teacher_temperature", teacher_temperature, logits.dtype)
+        return ops.log_softmax(logits / temperature, axis=-1), temperature
+    temperature = ops.cast(ops.convert_to_tensor(teacher_temperature), logits.dtype)
+    expected = examples[: len(temperature.shape)]
+    check_shape("teacher_temperature", temperature, expected, "leading axes of the examples")
+    temperature = in_range("teacher_temperature", temperature)
+    trailing = [1] * (len(examples) - len(temperature.shape))
+    temperature = ops.reshape(temperature, (*ops.shape(temperature), *trailing))
+    return ops.log_softmax(logits / temperature[..., None], axis=-1), temperature
 
 
 def _checked_classes(teacher_classes, log_q):
@@ -112,11 +119,3 @@ def _are_distinct_classes(teacher_classes, counts):
     classes = ops.cast(ops.convert_to_tensor(teacher_classes), "int64")
     in_range = ops.logical_and(classes >= 0, classes < counts.shape[-1])
     return ops.logical_and(ops.all(in_range, axis=-1), ops.max(counts, axis=-1) <= 1)
-
-
-def _divergence(log_p, log_q):
-    """KL(p || q) over the last axis, where p may be 0: such an outcome counts nothing."""
-    is_possible = log_p > -inf
-    log_p, log_q = (ops.where(is_possible, x, 0.0) for x in (log_p, log_q))
-    terms = ops.where(is_possible, ops.exp(log_p) * (log_p - log_q), 0.0)
-    return ops.sum(terms, axis=-1)

@@ -38,5 +38,12 @@ def test_the_picture_of_the_readme_is_the_one_of_the_front_page(real_book):
         assert (real_book.folder / path).read_bytes() == png
 
 
+def test_every_page_takes_less_than_a_minute_as_the_readme_says(real_book):
+    records = {name: read_notebook(real_book.notebook_path(name)).metadata for name in PAGES}
+    costs = {name: r.execution.cpu_seconds for name, r in records.items() if "execution" in r}
+    assert costs
+    assert {name: cost for name, cost in costs.items() if cost >= 60} == {}
+
+
 def test_every_caption_is_translated(real_book):
     assert weave.site_problems(real_book) == []

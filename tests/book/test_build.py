@@ -76,14 +76,14 @@ def test_the_card_says_minutes_when_seconds_are_many():
         "memory": "{value} MB", "machine": "{cores} x {cpu}", "measured": "{date}",
     }  # fmt: skip
     record = {
-        "seconds": 150, "peak_memory_mb": 1234, "cores": 2, "cpu": "A <b>",
+        "cpu_seconds": 150, "peak_memory_mb": 1234, "cores": 2, "cpu": "A <b>",
         "versions": {"python": "3.11.7"}, "date": "2026-01-01",
     }  # fmt: skip
     html = card(words, record)
     assert "<li>2 min</li>" in html
     assert "<li>1,234 MB</li>" in html
     assert "A &lt;b&gt;" in html
-    assert "<li>20 s</li>" in card(words, {**record, "seconds": 20.4})
+    assert "<li>20 s</li>" in card(words, {**record, "cpu_seconds": 20.4})
 
 
 def test_the_finished_sites_have_no_problem(real_book):

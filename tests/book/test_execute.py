@@ -1,8 +1,11 @@
 """Execution in place: what is written, and what is left untouched. No TensorFlow is needed."""
 
+import json
+import time
+
 import check_notebooks
 import pytest
-from execute import execute_page, page_name
+from execute import FACTS, execute_page, page_name
 from pages import notebook_text, read_notebook, write_if_changed
 from sample_pages import code_cell, markdown_cell, notebook_of
 
@@ -33,11 +36,26 @@ def test_a_page_is_run_in_its_folder_and_recorded(run, small_book):
     assert notebook.cells[1].outputs[0].text.strip() == str(small_book.folder / "part")
     assert notebook.cells[1].id == "only"
     assert notebook.cells[1].metadata == {"tags": ["parameters"]}
-    assert record.seconds >= 0
+    assert record.cpu_seconds > 0
+    assert "seconds" not in record
     assert record.peak_memory_mb > 10
     assert set(record.versions) == {"python"}
     assert list(check_notebooks.metadata(notebook)) == []
     assert list(check_notebooks.execution(notebook)) == []
+
+
+def test_the_cost_is_processor_time():
+    before = time.process_time()
+    facts = json.loads(eval(FACTS))
+    assert before - 0.1 < facts["cpu_seconds"] < time.process_time() + 0.1
+
+
+def test_a_cell_that_shows_training_is_tagged(run):
+    complaint, notebook = run("fit = lambda: 0.8\nprint('steady')", tags=["parameters"])
+    assert complaint is None
+    assert notebook.cells[1].metadata.tags == ["parameters"]
+    _, notebook = run("import time\nprint(time.perf_counter() > 0)", tags=["parameters"])
+    assert notebook.cells[1].metadata.tags == ["parameters", "nbval-ignore-output"]
 
 
 def test_a_raising_page_is_named_and_left_untouched(run):

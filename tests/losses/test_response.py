@@ -228,6 +228,43 @@ def test_labels_of_any_type(dtype):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_labels_that_count_from_one_are_told_so():
+    rule = r"^labels must be whole numbers from 0 to 2 {}, got 3(.0)? at index \(1,\)$"
+    hint = r"\(subtract 1 from labels that count from 1 to 3\)"
+    for labels in ([1, 3], np.array([1.0, 3.0]), tf.constant([1, 3])):
+        with pytest.raises(ValueError, match=rule.format(hint)):
+            hard_label_loss(labels=labels, student_logits=STUDENT)
+    with pytest.raises(ValueError, match=r"from 0 to 2, got 3 at index \(1,\)$"):
+        hard_label_loss(labels=[0, 3], student_logits=STUDENT)
+    with pytest.raises(
+        ValueError, match=r"whole numbers from 0 to 2, got 0.5 at index \(0,\)$"
+    ):
+        hard_label_loss(labels=[0.5, 1.0], student_logits=STUDENT)
+    with pytest.raises(ValueError, match=r"got nan at index \(1,\)$"):
+        hard_label_loss(labels=[0.0, np.nan], student_logits=STUDENT)
+    assert hard_label_loss(labels=np.zeros(0), student_logits=STUDENT[:0]).shape == (0,)
+
+
+def test_one_hot_labels_are_told_what_to_write():
+    advice = (
+        r"got shape \(2, 3\); if they are one-hot, write keras.ops.argmax\(labels, axis=-1\)"
+    )
+    for loss in (hard_label_loss, smoothed_label_loss):
+        with pytest.raises(ValueError, match=advice):
+            loss(labels=np.eye(3)[LABELS], student_logits=STUDENT)
+    with pytest.raises(ValueError, match=r"got shape \(2, 1\)$"):
+        hard_label_loss(labels=LABELS[:, None], student_logits=STUDENT)
+
+
+def test_classes_of_labels_may_be_unknown_in_a_program():
+    specification = [tf.TensorSpec((None,), "int64"), tf.TensorSpec((None, None), "float64")]
+    run = tf.function(
+        lambda y, z: hard_label_loss(labels=y, student_logits=z), input_signature=specification
+    )
+    expected = hard_label_loss(labels=LABELS, student_logits=STUDENT)
+    np.testing.assert_allclose(run(LABELS, STUDENT), expected, rtol=1e-12)
+
+
 def test_shapes_must_fit():
     for labels in (LABELS[:, None], LABELS[:1], 0):
         rule = r"^labels must have the shape of the examples \(2,\), got shape"

@@ -13,7 +13,7 @@ def card(words, execution):
         words: the sentences of the page's language.
         execution: the notebook's metadata `execution`, written by tools/execute.py.
     """
-    seconds = execution["seconds"]
+    seconds = execution["cpu_seconds"]
     if seconds >= 90:
         time = words["minutes"].format(value=round(seconds / 60))
     else:

@@ -1,0 +1,71 @@
+"""Inheritance: a student that starts with some of the teacher's weights."""
+
+import keras
+
+from distill_lib.compress.copying import inner_layers
+
+# Entries of a layer's configuration that say nothing of the function it computes when it is
+# not trained.
+NOT_FUNCTION = {"name", "trainable", "dtype", "rate", "dropout", "recurrent_dropout", "seed"}
+NOT_FUNCTION |= {"momentum", "registered_name", "build_config", "shared_object_id"}
+NOT_FUNCTION_ENDS = ("_initializer", "_regularizer", "_constraint")
+
+
+def inherit_weights(student, teacher, layer_names):
+    """Start the student from layers of the teacher, as DistilBERT does (Sanh et al., 2019).
+
+    Args:
+        student: a built model, changed in place and returned.
+        teacher: a built model.
+        layer_names: the names of layers that both have, or ``{student name: teacher name}``.
+
+    Raises:
+        ValueError: for no name, for an unknown one, and for a pair of layers without weights,
+            with weights of other shapes, or that compute different functions of their weights
+            (another class, activation, stride and so on). Then nothing is copied.
+    """
+    names = layer_names if isinstance(layer_names, dict) else {n: n for n in layer_names}
+    if not names:
+        raise ValueError(f"layer_names must hold at least one name, got {layer_names}")
+    others = [_layer(teacher, "teacher", name) for name in names.values()]
+    pairs = list(zip([_layer(student, "student", n) for n in names], others, strict=True))
+    for own, other in pairs:
+        _check_pair(own, other)
+    for own, other in pairs:
+        own.set_weights(other.get_weights())
+    return student
+
+
+def _layer(model, role, name):
+    if name not in (names := [layer.name for layer in model.layers]):
+        raise ValueError(f"layer_names must be among the {role}'s {names}, got {name!r}")
+    return model.get_layer(name)
+
+
+def _check_pair(own, other):
+    shapes, given = ([w.shape for w in one.get_weights()] for one in (own, other))
+    if not shapes:
+        raise ValueError(f"layer_names must name layers with weights, got {own.name!r}")
+    if shapes != given:
+        rule = f"layer {own.name!r} must get weights of shapes {shapes}"
+        raise ValueError(f"{rule}, got {given}")
+    functions, expected = _functions(other), _functions(own)
+    if functions != expected:
+        rule = f"layer {own.name!r} must compute what the teacher's {other.name!r} computes"
+        raise ValueError(f"{rule}, {expected}, got {functions}")
+
+
+def _functions(layer):
+    """Return what a layer, or each layer of a model, computes, as class and configuration."""
+    parts = inner_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return [(type(one).__name__, _function(one.get_config())) for one in parts]
+
+
+def _function(config):
+    """Return a configuration without the entries that say nothing of the function."""
+    if isinstance(config, list):
+        return [_function(one) for one in config]
+    if not isinstance(config, dict):
+        return config
+    kept = [key for key in config if key not in NOT_FUNCTION]
+    return {key: _function(config[key]) for key in kept if not key.endswith(NOT_FUNCTION_ENDS)}
