@@ -267,6 +267,19 @@ def test_a_label_loss_of_probabilities_is_refused_here():
         measured(other)
 
 
+def test_compile_has_the_defaults_and_the_order_of_keras_models_here():
+    one, other = theirs(), ours()
+    for distiller in (one, other):
+        distiller.compile(loss=LABEL_LOSS)
+    assert isinstance(one.optimizer, keras.optimizers.Adam)
+    assert isinstance(other.optimizer, keras.optimizers.RMSprop)
+    one.compile("sgd", LABEL_LOSS, ["accuracy"])
+    assert "accuracy" in measured(one)
+    other.compile("sgd", LABEL_LOSS, ["accuracy"])  # the third is `loss_weights`
+    with pytest.raises(ValueError, match="string"):
+        measured(other)
+
+
 def test_penalties_of_the_student_are_left_out_there():
     penalty = {"kernel_regularizer": keras.regularizers.L2(0.1)}
     assert measured(theirs(student=net(**penalty))) == pytest.approx(measured(theirs()))
@@ -297,12 +310,13 @@ def test_what_is_called_total_loss_there_is_loss_here():
 
 def test_a_smaller_last_batch_counts_by_its_examples_here():
     """Batches of 4, 4 and 2: there a metric is the mean of the three means."""
-    values = divergence()
-    of_batches = np.mean([values[:4].mean(), values[4:8].mean(), values[8:].mean()])
-    one = measured(theirs(), batch_size=4)["distillation_loss"]
-    assert one == pytest.approx(of_batches, rel=1e-4)
-    other = measured(ours(), batch_size=4)["distillation_loss"]
-    assert other == pytest.approx(values.mean(), rel=1e-5)
+    one, other = measured(theirs(), batch_size=4), measured(ours(), batch_size=4)
+    parts = {"distillation_loss": divergence(), "student_loss": cross_entropy()}
+    for name, values in parts.items():
+        of_batches = np.mean([values[:4].mean(), values[4:8].mean(), values[8:].mean()])
+        assert one[name] == pytest.approx(of_batches, rel=1e-4)
+        assert other[name] == pytest.approx(values.mean(), rel=1e-5)
+    assert other["soft_target_loss"] == pytest.approx(divergence().mean(), rel=1e-5)
 
 
 def test_weights_of_examples_and_classes_are_unused_there():

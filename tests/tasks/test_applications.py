@@ -167,3 +167,19 @@ def test_from_the_first_epoch_to_the_exported_student(application, tmp_path):
     np.testing.assert_allclose(exported.serve(X_NEW), logits, atol=1e-5)
     loaded = keras.models.load_model(tmp_path / "student.keras")
     np.testing.assert_allclose(loaded.predict(X_NEW, verbose=0), logits, atol=1e-5)
+
+
+def test_early_stopping_stops_and_restores_the_weights_of_the_best_epoch(application):
+    """With "min" the first epoch is the best, because the accuracy rises in the second."""
+    teacher = without_last_activation(application)
+    distiller = distiller_of(teacher, student_net(), keras.optimizers.Adam(0.003))
+    options = {"mode": "min", "patience": 0, "restore_best_weights": True}
+    stop = keras.callbacks.EarlyStopping("val_accuracy", **options)
+    validation = (X_NEW, LABELS_NEW)
+    history = distiller.fit(
+        fixed_views(), epochs=5, validation_data=validation, callbacks=[stop], verbose=0
+    ).history["val_accuracy"]
+    assert len(history) == 2
+    assert history[1] > history[0]
+    accuracy = (distiller.predict(X_NEW, verbose=0).argmax(-1) == LABELS_NEW).mean()
+    assert accuracy == pytest.approx(history[0], abs=1e-6)

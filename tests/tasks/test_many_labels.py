@@ -116,7 +116,7 @@ def test_accuracy_of_logits_needs_the_threshold_zero(teacher):
 
 @pytest.mark.parametrize("given", ["mask", "weight"])
 def test_a_missing_label_counts_in_no_loss(teacher, given):
-    """In a column ``(n, 10, 1)`` single labels may be missing: nan, with a mask or a weight 0."""
+    """In a column ``(n, 10, 1)`` single labels may be missing: nan, masked or of weight 0."""
     as_column = keras.Model(teacher.input, keras.layers.Reshape((10, 1))(teacher.output))
     is_known = np.random.default_rng(2).random(LABELS_NEW.shape) < 0.6
     labels = np.where(is_known, LABELS_NEW, np.nan)[..., None]

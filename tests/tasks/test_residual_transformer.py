@@ -20,7 +20,6 @@ from distill_lib import (
     losses,
     projector,
 )
-from distill_lib.losses.truncated import top_k_soft_target_loss
 from distill_lib.signals import top_k
 
 STEPS, TOKENS, CLASSES, TEMPERATURE = 8, 9, 4, 2.0
@@ -73,8 +72,17 @@ def hint():
     return DistillationTerm(losses.hint_loss, adapter=projector((None, None, 10), 24), **layers)
 
 
-def distiller_of(teacher, soft_loss=losses.soft_target_loss):
-    terms = [DistillationTerm(soft_loss, temperature=TEMPERATURE, name="soft"), hint()]
+def soft():
+    return DistillationTerm(losses.soft_target_loss, temperature=TEMPERATURE, name="soft")
+
+
+def soft_top_k():
+    """The temperature comes with the stored answers."""
+    return DistillationTerm(losses.top_k_soft_target_loss, name="soft")
+
+
+def distiller_of(teacher, soft_term=None):
+    terms = [soft_term or soft(), hint()]
     weights = {"distillation_loss_weights": [1.0, 0.3], "student_loss_weight": 0.4}
     distiller = Distiller(teacher, transformer(10, seed=2), terms, **weights)
     distiller.compile(keras.optimizers.Adam(0.01), LABEL_LOSS, metrics=["accuracy"])
@@ -148,7 +156,7 @@ def test_stored_answers_give_the_value_of_the_live_teacher(teacher):
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_top_k_answers_compare_k_classes_and_all_others_as_one(teacher, k):
-    distiller = distiller_of(None, top_k_soft_target_loss)
+    distiller = distiller_of(None, soft_top_k())
     signals = stored_top_k(teacher, X, k)
     found = measured(distiller, X, {"labels": LABELS, "mask": IS_REAL, **signals})
     p, q = (
@@ -170,7 +178,7 @@ def test_padding_changes_nothing(teacher, form):
     """More padding, and whatever stands there in y, gives the same losses and metrics."""
     if form == "top_k":
         distiller, signals = (
-            distiller_of(None, top_k_soft_target_loss),
+            distiller_of(None, soft_top_k()),
             stored_top_k(teacher, X, 2),
         )
     elif form == "dense":
@@ -182,6 +190,9 @@ def test_padding_changes_nothing(teacher, form):
     rubbish = {"mask": False, "labels": -7, "teacher_classes": 200}
     wider = {}
     for name, array in y.items():
+        if np.ndim(array) == 1:  # the temperature at which a row was stored
+            wider[name] = array
+            continue
         fill = rubbish.get(name, np.nan)
         array = np.array(array)
         array[~IS_REAL] = fill
@@ -189,9 +200,11 @@ def test_padding_changes_nothing(teacher, form):
         wider[name] = np.concatenate([array, more], axis=1)
     after = measured(distiller, np.pad(X, [(0, 0), (0, 3)]), wider)
     assert after == pytest.approx(before, rel=1e-4)
-    history = distiller.fit(np.pad(X, [(0, 0), (0, 3)]), wider, epochs=1, verbose=0).history
-    assert np.isfinite([values[0] for values in history.values()]).all()
-    assert all(np.isfinite(weights).all() for weights in distiller.student.get_weights())
+    if (
+        form == "top_k"
+    ):  # its gradient too: classes that are none, and nan, stand in the padding
+        distiller.fit(np.pad(X, [(0, 0), (0, 3)]), wider, verbose=0)
+        assert all(np.isfinite(weights).all() for weights in distiller.student.get_weights())
 
 
 @pytest.mark.parametrize("form", ["live", "top_k"])
@@ -200,7 +213,7 @@ def test_the_student_approaches_the_teacher_on_new_texts(teacher, form):
         distiller, signals = distiller_of(teacher), {}
     else:
         distiller, signals = (
-            distiller_of(None, top_k_soft_target_loss),
+            distiller_of(None, soft_top_k()),
             stored_top_k(teacher, X, 2),
         )
     before = by_hand(distiller, teacher, X_NEW, LABELS_NEW, IS_REAL_NEW)
