@@ -120,9 +120,10 @@ def test_what_is_stacked_and_what_is_not():
 def test_more_students_than_fit_in_one_call(digits, signals, monkeypatch):
     """Groups of two, two and one; each student is as in one large group."""
     options = {"loss": soft_target_loss, "seeds": range(5), "temperature": [1, 2, 3, 4, 5]}
-    together = training.train_many(build, digits.x_train, signals, **options, **OPTIONS)
+    given = {"teacher_logits": signals["teacher_logits"]}
+    together = training.train_many(build, digits.x_train, given, **options, **OPTIONS)
     monkeypatch.setattr(training, "STUDENTS_PER_CALL", 2)
-    apart = training.train_many(build, digits.x_train, signals, **options, **OPTIONS)
+    apart = training.train_many(build, digits.x_train, given, **options, **OPTIONS)
     for one, other in zip(together, apart, strict=True):
         assert_equal_weights(one, other, 1e-5)
 
@@ -149,7 +150,12 @@ def test_a_list_gives_every_student_its_own(stacked, digits, signals, monkeypatc
     builds = [lambda: models.build_student(16, (64,)), BUILDS["dense"]]
     starts = [
         training.train_many(
-            b, digits.x_train, signals, loss=hard_label_loss, seeds=[7], steps=s
+            b,
+            digits.x_train,
+            {"labels": digits.y_train},
+            loss=hard_label_loss,
+            seeds=[7],
+            steps=s,
         )[0]
         for b, s in zip(builds, (1, 20), strict=True)
     ]
@@ -176,24 +182,26 @@ def test_a_list_gives_every_student_its_own(stacked, digits, signals, monkeypatc
         assert_equal_weights(both[k], alone, 1e-5)
 
 
-def test_a_convolutional_student_is_trained_alone(signals):
+def test_a_convolutional_student_is_trained_alone(digits):
     images = np.random.default_rng(1).random((1000, 8, 8, 1), "float32")
 
     def make():
         return models.build_small_cnn((2, 3), input_shape=(8, 8, 1))
 
     options = {"loss": hard_label_loss, "steps": 3, "batch_size": 16}
-    many = training.train_many(make, images, signals, seeds=[0, 1], **options)
-    again = training.train_many(make, images, signals, seeds=[1], **options)
+    labels = {"labels": digits.y_train}
+    many = training.train_many(make, images, labels, seeds=[0, 1], **options)
+    again = training.train_many(make, images, labels, seeds=[1], **options)
     assert_equal_weights(many[1], again[0], 1e-7)
 
 
 def test_the_seed_decides_and_the_loss_does_not(digits, signals):
     """With a rate of zero nothing is learnt: what comes back is the start."""
     options = {"steps": 1, "learning_rate": 0.0}
-    x = digits.x_train
-    hard = training.train_many(build, x, signals, loss=hard_label_loss, seeds=[3, 4], **options)
-    soft = training.train_many(build, x, signals, loss=soft_target_loss, seeds=[3], **options)
+    x, labels = digits.x_train, {"labels": digits.y_train}
+    answers = {"teacher_logits": signals["teacher_logits"]}
+    hard = training.train_many(build, x, labels, loss=hard_label_loss, seeds=[3, 4], **options)
+    soft = training.train_many(build, x, answers, loss=soft_target_loss, seeds=[3], **options)
     assert_equal_weights(hard[0], soft[0], 0)
     assert differ(*hard)
 
@@ -207,20 +215,15 @@ def test_every_pass_shows_every_example_once_in_a_new_order():
     assert not np.array_equal(rows, training.batch_rows(10, seed=1, steps=6, batch_size=4))
 
 
-def test_it_makes_exactly_the_number_of_updates(digits, signals):
+def test_it_makes_exactly_the_number_of_updates(digits):
     """Adam's rate falls to zero after the last update but one: one more would not show."""
     steps = 53  # one more call than whole pieces
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([steps - 2], [0.0, 1e-2])
     options = {"loss": hard_label_loss, "seeds": [0, 1], "learning_rate": schedule}
-    start = training.train_many(
-        build, digits.x_train, signals, **options, steps=steps - 1, batch_size=8
-    )
-    after = training.train_many(
-        build, digits.x_train, signals, **options, steps=steps, batch_size=8
-    )
-    fresh = training.train_many(
-        build, digits.x_train, signals, **options, steps=1, batch_size=8
-    )
+    x, labels = digits.x_train, {"labels": digits.y_train}
+    start = training.train_many(build, x, labels, **options, steps=steps - 1, batch_size=8)
+    after = training.train_many(build, x, labels, **options, steps=steps, batch_size=8)
+    fresh = training.train_many(build, x, labels, **options, steps=1, batch_size=8)
     assert_equal_weights(start[0], fresh[0], 0)
     assert differ(after[0], start[0])
 
@@ -229,9 +232,9 @@ def test_it_makes_exactly_the_number_of_updates(digits, signals):
     ("change", "message"),
     [
         ({"x": np.zeros((0, 64))}, r"len\(x\) must be at least 1, got 0"),
-        ({"seeds": []}, "seeds must be at least 1"),
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"seeds": []}, r"len\(seeds\) must be a whole number of at least 1, got 0"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"build": lambda: keras.Sequential([keras.layers.Dense(3)])}, "build must return"),
         ({"build": [build]}, "build must have 2 entries like seeds, got 1"),
         (
