@@ -35,7 +35,9 @@ def as_subsets(subsets, count, seeds):
     """The rows that each student may see: all ``count`` of them, or those of its subset."""
     if subsets is None:
         return [np.arange(count)] * len(seeds)
-    found = [np.asarray(one) for one in per_seed("subsets", list(subsets), seeds)]
+    if not isinstance(subsets, (list, tuple)):
+        raise ValueError(f"subsets must be a list of arrays, got a {type(subsets).__name__}")
+    found = [np.asarray(one) for one in per_seed("subsets", subsets, seeds)]
     for one in found:
         if one.ndim != 1 or not len(one) or not np.issubdtype(one.dtype, np.integer):
             rule = "subsets must hold one array of row numbers for each seed"

@@ -67,11 +67,12 @@ def mean_loss(loss, signals, outputs, knobs):
     values = loss(**given, **knobs)
     if weight is None and mask is None:
         return ops.mean(values), ops.cast(ops.size(values), "float32")
-    if mask is None:
-        mask = ops.ones_like(values, dtype="bool")
-    mask = _on_leading_axes(mask, len(values.shape))
-    examples = ops.sum(ops.cast(both(mask, ops.ones_like(values, dtype="bool")), "float32"))
-    return weighted_mean(values, weight, mask), examples
+    everywhere = ops.ones_like(values, dtype="bool")
+    mask = everywhere if mask is None else mask
+    if "mask" in named:  # it has taken the mask of steps into the value of the whole
+        mask = _on_leading_axes(mask, len(values.shape))
+    mean = weighted_mean(values, weight, mask)
+    return mean, ops.sum(ops.cast(both(mask, everywhere), "float32"))
 
 
 def _blanked(name, signal, counts):

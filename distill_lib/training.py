@@ -113,12 +113,12 @@ def train_many(
     builds = per_seed("build", build, seeds)
     starts, worker, built = starting_weights(builds, seeds)
     check_data(data, loss, worker, knobs, subsets)
+    _check_validation(validation, validation_loss, patience, recipe)
     watch = None
     if validation is not None:
         watched, watched_loss = Data(*validation, seeds, "validation "), validation_loss or loss
         check_data(watched, watched_loss, worker, knobs)
         watch = Validation(watched, watched_loss, evaluate_every, patience)
-    _check_validation(watch, patience, validation_loss, recipe)
     run = Run(data, seeds, subsets, steps, batch_size, knobs, watch)
     return _train_groups(run, loss, recipe, builds, starts, worker, built, verbose)
 
@@ -160,8 +160,14 @@ def _has_constraint(student):
     return any(variable.constraint is not None for variable in student.trainable_variables)
 
 
-def _check_validation(watch, patience, validation_loss, recipe):
-    if watch is None and (patience is not None or validation_loss is not None):
-        raise ValueError("patience and validation_loss need validation=(x, signals), got None")
-    if watch is not None and recipe.averages:
+def _check_validation(validation, validation_loss, patience, recipe):
+    if validation is None:
+        if patience is not None or validation_loss is not None:
+            rule = "patience and validation_loss need validation=(x, signals)"
+            raise ValueError(f"{rule}, got None")
+        return
+    if not isinstance(validation, (list, tuple)) or len(validation) != 2:
+        kind = type(validation).__name__
+        raise ValueError(f"validation must be a pair (x, signals), got a {kind}")
+    if recipe.averages:
         raise ValueError("optimizer must not use_ema beside validation, got use_ema=True")

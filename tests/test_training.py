@@ -206,15 +206,6 @@ def test_the_seed_decides_and_the_loss_does_not(digits, signals):
     assert differ(*hard)
 
 
-def test_every_pass_shows_every_example_once_in_a_new_order():
-    rows = training.batch_rows(10, seed=0, steps=6, batch_size=4)
-    assert rows.shape == (6, 4)
-    first, second = rows.ravel()[:10], rows.ravel()[10:20]
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(rows, training.batch_rows(10, seed=1, steps=6, batch_size=4))
-
-
 def test_it_makes_exactly_the_number_of_updates(digits):
     """Adam's rate falls to zero after the last update but one: one more would not show."""
     steps = 53  # one more call than whole pieces
@@ -241,6 +232,23 @@ def test_it_makes_exactly_the_number_of_updates(digits):
             {"signals": {"teacher_logits": [np.zeros((4, 10)), np.zeros((3, 10))]}},
             "teacher_logits must have 4 rows as x has, got 3",
         ),
+        ({"seeds": 3}, r"seeds must be a sequence of integers such as range\(3\), got 3"),
+        ({"seeds": [0, 1.5]}, "seeds must be integers from 0, got 1.5"),
+        ({"seeds": [0, -1]}, "seeds must be integers from 0, got -1"),
+        ({"steps": 2.5}, "steps must be a whole number of at least 1, got 2.5"),
+        ({"temprature": 2.0}, r"arguments of its loss soft_target_loss, got \['temprature'\]"),
+        ({"temperature": "hot"}, "temperature must be a finite number .*, got 'hot'"),
+        ({"temperature": np.nan}, "temperature must be a finite number .*, got nan"),
+        ({"temperature": np.ones(3)}, "temperature must have 2 entries like seeds, got 3"),
+        ({"signals": {"labels": np.zeros(4, int)}}, r"got \['labels'\] beside"),
+        (
+            {"signals": {}},
+            r"all that the loss soft_target_loss takes, \['teacher_logits'\] too",
+        ),
+        (
+            {"signals": {"teacher_logits": 3.0}},
+            "teacher_logits must have 4 rows as x has, got 3",
+        ),
         ({"temperature": [1.0, 0.0]}, "temperature must be a finite number above 0, got 0"),
         ({"temperature": [1.0]}, "temperature must have 2 entries like seeds, got 1"),
     ],
@@ -251,3 +259,99 @@ def test_bad_input_is_refused_by_name(change, message):
     options |= {"loss": soft_target_loss, "seeds": [0, 1]} | change
     with pytest.raises(ValueError, match=message):
         training.train_many(**options)
+
+
+def test_numbers_for_each_seed_in_a_list_a_tuple_or_an_array(digits, signals):
+    given, options = (
+        {"teacher_logits": signals["teacher_logits"]},
+        {"seeds": [1, 2], "steps": 3},
+    )
+    found = [
+        training.train_many(
+            build, digits.x_train, given, loss=soft_target_loss, temperature=own, **options
+        )
+        for own in ([1.0, 4.0], (1, 4), np.array([1, 4]), np.float32(1))
+    ]
+    for other in found[1:3]:
+        assert_equal_weights(found[0][1], other[1], 0)
+    assert_equal_weights(found[0][0], found[3][0], 0)
+    assert differ(found[0][1], found[3][1])
+
+
+def test_numpy_integers_are_seeds(digits):
+    options = {"loss": hard_label_loss, "steps": 1}
+    given = digits.x_train, {"labels": digits.y_train}
+    own, other = (
+        training.train_many(build, *given, seeds=seeds, **options)[0]
+        for seeds in (np.arange(3, 5), [3, 4])
+    )
+    assert_equal_weights(own, other, 0)
+
+
+@pytest.mark.parametrize("seeds", [[5, 6], [6]])
+def test_a_loss_that_becomes_nan_is_named_by_step_and_seed(seeds, digits):
+    """A rate that grows without bound: the first loss is that of the start, finite."""
+
+    def loss(*, labels, student_logits):
+        return hard_label_loss(labels=labels, student_logits=student_logits) ** 2
+
+    given = digits.x_train, {"labels": digits.y_train}
+    options = {"optimizer": keras.optimizers.SGD(1e30), "loss": loss, "seeds": seeds}
+    message = (
+        "loss must stay finite, got (nan|inf) at step [1-3] of the student of seed [56]: try"
+    )
+    with pytest.raises(ValueError, match=message):
+        training.train_many(build, *given, steps=20, **options)
+    options["optimizer"] = keras.optimizers.SGD(float("inf"))
+    with pytest.raises(ValueError, match="weights must stay finite, got nan or inf by step 1"):
+        training.train_many(build, *given, steps=1, **options)
+
+
+def test_a_loss_with_any_arguments_gets_all_signals_but_no_mask(digits):
+    seen = []
+
+    def loss(**given):
+        seen.append(sorted(given))
+        return hard_label_loss(labels=given["labels"], student_logits=given["student_logits"])
+
+    counts = np.arange(len(digits.x_train)) % 2 == 0
+    given = {"labels": digits.y_train, "other": digits.x_train, "mask": counts}
+    training.train_many(build, digits.x_train, given, loss=loss, seeds=[0], steps=1)
+    assert seen[0] == ["labels", "other", "student_logits"]
+
+
+def test_an_interrupt_acts_between_two_calls(digits, monkeypatch):
+    pieces = []
+
+    def add(self, count):
+        pieces.append(count)
+        if len(pieces) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.utils.Progbar, "add", add)
+    given, options = {"labels": digits.y_train}, {"steps": 1000, "batch_size": 8}
+    with pytest.raises(KeyboardInterrupt):
+        training.train_many(
+            build, digits.x_train, given, loss=hard_label_loss, seeds=[0, 1], **options
+        )
+    assert pieces == [50, 50]
+
+
+def test_students_trained_alone_are_compiled_once_and_built_twice():
+    images = np.random.default_rng(1).random((40, 8, 8, 1), "float32")
+    calls, traces = [], []
+
+    def make():
+        calls.append(1)
+        return models.build_small_cnn((2, 3), input_shape=(8, 8, 1))
+
+    def loss(*, labels, student_logits):
+        traces.append(1)
+        return hard_label_loss(labels=labels, student_logits=student_logits)
+
+    given = {"labels": np.arange(40) % 10}
+    students = training.train_many(
+        make, images, given, loss=loss, seeds=range(6), steps=60, batch_size=4
+    )
+    assert (len(calls), len(traces)) == (2, 2)  # of the loss: tried once, traced once
+    assert len({float(one.get_weights()[0].sum()) for one in students}) == 6
