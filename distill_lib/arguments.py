@@ -6,6 +6,7 @@ from numbers import Integral
 import numpy as np
 
 from distill_lib.batches import per_seed
+from distill_lib.row_checks import check_rows
 from distill_lib.stacked import mask_of, mean_loss, parameters_of, student_signals, wanted
 
 EXAMPLES_TRIED = 128
@@ -59,7 +60,8 @@ def check_data(data, loss, student, knobs, subsets=None):
     for values in set(zip(*knobs.values(), strict=True)) if knobs else [()]:
         mean_loss(loss, signals, answers, dict(zip(knobs, values, strict=True)))
     subsets = [np.arange(len(data.x))] if subsets is None else subsets
-    data.check(subsets, _own_mask(data, student, answers), _class_count(signals, outputs))
+    mask, class_count = _own_mask(data, student, answers), _class_count(signals, outputs)
+    check_rows(data, subsets, mask, class_count)
 
 
 def _own_mask(data, student, answers):

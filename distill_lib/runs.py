@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from distill_lib.batches import Data, batch_rows
+from distill_lib.row_checks import not_finite_in
 from distill_lib.stopping import Progress, Validation
 
 STEPS_PER_CALL = 50  # updates in one call into TensorFlow; Ctrl-C acts between calls
@@ -76,7 +77,7 @@ class Run:
         number, value = numbers[k], progress.losses[-1][step, k]
         rows = self._rows(number)[begin + step]
         rule = f"loss must stay finite, got {value} at step {begin + step}"
-        cause = self.data.not_finite_in(number, rows) or "try a smaller learning_rate"
+        cause = not_finite_in(self.data, number, rows) or "try a smaller learning_rate"
         raise ValueError(f"{rule} of the student of seed {self.seeds[number]}: {cause}")
 
     def _check_weights(self, weights, numbers):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from distill_lib.batches import is_array
 from distill_lib.starts import variables_of
 from distill_lib.stopping import Curve
 
@@ -92,7 +93,7 @@ class Students(Sequence):
         Returns:
             array ``(students, n, outputs)``, or a dictionary of them by name of output.
         """
-        if not hasattr(x, "shape") or not len(x):
+        if not is_array(x) or not len(x):
             raise ValueError("x must be one array (n, ...) with n of at least 1")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -18,6 +18,7 @@ from students import (
 from distill_lib import signals
 from distill_lib.batches import Data
 from distill_lib.losses import distance_relation_loss, hard_label_loss, soft_target_loss
+from distill_lib.row_checks import check_rows
 from distill_lib.training import batch_rows, train_many
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -151,23 +152,22 @@ def test_each_seed_may_have_its_own_subset():
 
 
 def test_stored_signals_are_named_when_they_spoil_the_loss():
-    def decode(values):
-        return keras.ops.log(values)
-
-    rows = np.ones((60, 3), "float32")
-    rows[7] = np.nan
-    stored = signals.Signal((rows,), decode)
-    with pytest.raises(ValueError, match="teacher_logits must be finite or -inf, but row 7"):
-        train(soft_target_loss, {"teacher_logits": stored}, steps=30)
+    inputs = keras.Input((5,))
+    teacher = keras.Model(inputs, keras.ops.log(inputs)[:, :3])
+    x = np.abs(X) + 0.1
+    x[27] = -1
+    live = signals.live(teacher, x)
+    with pytest.raises(ValueError, match="teacher_logits must be finite or -inf, but row 27"):
+        train(soft_target_loss, {"teacher_logits": live}, steps=30)
 
 
 def test_a_teacher_may_say_never_but_not_certainly():
     never = TEACHER.copy()
     never[::3, 0] = -np.inf
-    Data(X, {"teacher_logits": never}, [0]).check([np.arange(60)])
+    check_rows(Data(X, {"teacher_logits": never}, [0]), [np.arange(60)])
     never[4, 1] = np.inf
     with pytest.raises(ValueError, match="finite or -inf where it counts, got inf in row 4"):
-        Data(X, {"teacher_logits": never}, [0]).check([np.arange(60)])
+        check_rows(Data(X, {"teacher_logits": never}, [0]), [np.arange(60)])
 
 
 def test_every_pass_shows_every_example_once_in_a_new_order():
