@@ -87,9 +87,7 @@ def _wrong(name, array, class_count):
         return rule, ~((array >= 0) & (array < class_count))
     if not np.issubdtype(array.dtype, np.floating):
         return "be numbers", np.zeros(array.shape, bool)
-    if name.endswith(
-        "teacher_logits"
-    ):  # minus infinity says that the teacher thinks it impossible
+    if name.endswith("teacher_logits"):  # minus infinity means "never"
         return "be finite or -inf", np.isnan(array) | (array == np.inf)
     return "be finite", ~np.isfinite(array)
 

@@ -74,10 +74,9 @@ class _Draw:
     """Draws the weights of a model anew, as if it were built from another seed."""
 
     def __init__(self, model, seed):
-        initialisers = dict(_initialisers(model))
-        self.variables = variables_of(model)
-        self.initialisers = [initialisers.get(id(variable)) for variable in self.variables]
-        numbers = _numbers(seed, DRAWS)
+        known, numbers = dict(_initialisers(model)), _numbers(seed, DRAWS)
+        self.variables, self.first = variables_of(model), weights_of(model)
+        self.initialisers = [known.get(id(variable)) for variable in self.variables]
         self.places = [_place(initialiser, numbers) for initialiser in self.initialisers]
         self.count = 1 + max((place for place in self.places if place is not None), default=0)
         self.is_possible = None not in self.initialisers
@@ -85,13 +84,13 @@ class _Draw:
     def weights(self, seed):
         """The starting weights under another seed."""
         numbers, found = _numbers(seed, self.count), []
-        for variable, initialiser, place in zip(
-            self.variables, self.initialisers, self.places, strict=True
-        ):
-            if place is not None:
-                initialiser = copy.copy(initialiser)
-                initialiser.seed = numbers[place]
-            value = initialiser(variable.shape, dtype=variable.dtype)
+        for k, place in enumerate(self.places):
+            if place is None:  # no random numbers, or the same under every seed
+                found.append(self.first[k])
+                continue
+            initialiser = copy.copy(self.initialisers[k])
+            initialiser.seed = numbers[place]
+            value = initialiser(self.variables[k].shape, dtype=self.variables[k].dtype)
             found.append(ops.convert_to_numpy(value))
         return found
 
