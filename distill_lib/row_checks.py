@@ -17,7 +17,7 @@ def check_rows(data, subsets, own_mask=None, class_count=None):
         class_count: of its logits, if ``labels`` are classes; else ``None``.
     """
     count = len(data.x)
-    _refuse(data.prefix + "x", data.x, _union(subsets, count))
+    _refuse(data, "x", data.x, _union(subsets, count))
     groups = {}
     for number, rows in enumerate(subsets):
         alike = tuple(id(signal) for signal in data.of(number).values())
@@ -25,12 +25,12 @@ def check_rows(data, subsets, own_mask=None, class_count=None):
     for number, rows in groups.values():
         signals, counts = data.of(number), _union(rows, count)
         weight = signals.pop("sample_weight", None)
-        _refuse(data.prefix + "sample_weight", weight, counts)
+        _refuse(data, "sample_weight", weight, counts)
         not_zero = None if weight is None else weight != 0
         for mask in (signals.pop("mask", None), not_zero, own_mask):
             counts = both(counts, mask)
         for name, signal in signals.items():
-            _refuse(data.prefix + name, signal, counts, class_count)
+            _refuse(data, name, signal, counts, class_count)
 
 
 def not_finite_in(data, number, rows):
@@ -57,7 +57,7 @@ def both(one, other):
     return one & other
 
 
-def _refuse(name, array, counts, class_count=None):
+def _refuse(data, name, array, counts, class_count=None):
     """Raise for the first number of an array that is wrong and counts."""
     if not is_array(array):
         return  # nothing given, or a stored signal: that was checked when it was made
@@ -66,9 +66,9 @@ def _refuse(name, array, counts, class_count=None):
     if wrong.any():
         place = np.unravel_index(np.argmax(wrong), wrong.shape)
         found = f"got {array[place]} in row {place[0]}"
-        raise ValueError(f"{name} must {rule} where it counts, {found}")
-    if name.endswith("teacher_logits") and _are_probabilities(array, counts):
-        rule = f"{name} must be logits, got probabilities (nothing below 0, all sums 1)"
+        raise ValueError(f"{data.prefix}{name} must {rule} where it counts, {found}")
+    if name == "teacher_logits" and _are_probabilities(array, counts):
+        rule = f"{data.prefix}{name} must be logits, got probabilities (rows that sum to 1)"
         raise ValueError(f"{rule}: take the logarithm, or the softmax off the teacher")
 
 
@@ -82,12 +82,12 @@ def _union(subsets, count):
 
 def _wrong(name, array, class_count):
     """The rule that holds for the numbers of an array, and where it is broken."""
-    if name.endswith("labels") and class_count:
+    if name == "labels" and class_count:
         rule = f"lie from 0 to {class_count - 1}"
         return rule, ~((array >= 0) & (array < class_count))
     if not np.issubdtype(array.dtype, np.floating):
         return "be numbers", np.zeros(array.shape, bool)
-    if name.endswith("teacher_logits"):  # minus infinity means "never"
+    if name == "teacher_logits":  # minus infinity means "never"
         return "be finite or -inf", np.isnan(array) | (array == np.inf)
     return "be finite", ~np.isfinite(array)
 

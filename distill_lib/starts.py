@@ -26,23 +26,22 @@ def starting_weights(builds, seeds):
         had to be built because their weights cannot be drawn, by number.
     """
     first = new_student(builds[0], seeds[0])
-    known = {(builds[0], seeds[0]): weights_of(first)}
-    built, draw = {}, _Draw(first, seeds[0])
-    confirmed = 0
-    for number, pair in enumerate(zip(builds, seeds, strict=True)):
-        if pair in known:
+    draw, is_confirmed = _Draw(first, seeds[0]), False
+    keys = [(id(build), seed) for build, seed in zip(builds, seeds, strict=True)]
+    known, built = {keys[0]: weights_of(first)}, {}
+    for number, (build, seed) in enumerate(zip(builds, seeds, strict=True)):
+        if keys[number] in known:
             continue
-        drawn = draw.weights(pair[1]) if pair[0] == builds[0] and draw.is_possible else None
-        if drawn is None or not confirmed:
-            model = new_student(*pair)
-            if drawn is not None and same(drawn, weights_of(model)):
-                confirmed += 1
+        can_draw = draw.is_possible and build is builds[0]
+        drawn = draw.weights(seed) if can_draw else None
+        if not (can_draw and is_confirmed):
+            model = new_student(build, seed)
+            if can_draw and same(drawn, weights_of(model)):
+                is_confirmed = True
             else:
-                draw.is_possible = False
-                built[number] = model
-            drawn = weights_of(model)
-        known[pair] = drawn
-    return [known[pair] for pair in zip(builds, seeds, strict=True)], first, built
+                draw.is_possible, built[number], drawn = False, model, weights_of(model)
+        known[keys[number]] = drawn
+    return [known[key] for key in keys], first, built
 
 
 def new_student(build, seed):

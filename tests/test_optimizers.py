@@ -69,6 +69,16 @@ def test_with_each_optimizer_as_by_keras_alone(name, monkeypatch):
     assert counts == [2 if name in TOGETHER else 1]  # one program, whether for both or in turn
 
 
+@pytest.mark.parametrize("name", ["nadam", "momentum", "norm of all weights", "average"])
+def test_each_student_begins_with_a_new_optimizer(name, monkeypatch):
+    """Where one program trains one student after the other."""
+    together = train(hard_label_loss, {"labels": LABELS}, optimizer=TOGETHER[name]())
+    monkeypatch.setattr(training, "STUDENTS_PER_CALL", 1)
+    in_turn = train(hard_label_loss, {"labels": LABELS}, optimizer=TOGETHER[name]())
+    for one, other in zip(together, in_turn, strict=True):
+        assert largest_difference(one, other) < 1e-5
+
+
 def test_a_layer_that_the_loss_leaves_out_keeps_its_weights():
     def make():
         model = build()

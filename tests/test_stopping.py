@@ -130,3 +130,24 @@ def test_another_loss_weights_and_masks_on_the_validation_data(monkeypatch):
 def test_bad_validation_is_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message):
         train(hard_label_loss, {"labels": LABELS}, **change)
+
+
+def test_what_a_student_does_after_it_stopped_does_not_count():
+    """Two students, patience 1: the first stops after step 20 and gets better afterwards."""
+    watch = stopping.Validation(None, None, every=10, patience=1)
+    progress = stopping.Progress(2, watch)
+    for step, losses in (
+        (10, [1.0, 3.0]),
+        (20, [1.5, 2.0]),
+        (30, [0.5, 1.0]),
+        (40, [0.1, 1.0]),
+    ):
+        progress.losses.append(np.full((10, 2), float(step)))
+        progress.evaluate(step, np.array(losses), [np.array([[step], [step]])])
+    first, second = progress.curves()
+    assert progress.weights[0].ravel().tolist() == [10, 30]
+    assert (first.best_step, second.best_step) == (10, 30)
+    assert (len(first.loss), len(second.loss)) == (20, 40)
+    assert first.validation.tolist() == [1.0, 1.5]
+    assert second.evaluated.tolist() == [10, 20, 30, 40]
+    assert not progress.active.any()
