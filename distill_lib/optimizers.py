@@ -103,13 +103,6 @@ class Recipe:
         ]
 
 
-def state_of(optimizer):
-    """All that an optimizer remembers; Nadam has one variable that Keras does not track."""
-    own = [value for value in vars(optimizer).values() if isinstance(value, keras.Variable)]
-    tracked = {id(variable) for variable in optimizer.variables}
-    return optimizer.variables + [variable for variable in own if id(variable) not in tracked]
-
-
 def _as_rate(rate):
     if rate is None:
         return 1e-3

@@ -9,7 +9,6 @@ import tensorflow as tf
 from keras import ops
 
 from distill_lib.losses import weighted_mean
-from distill_lib.optimizers import state_of
 from distill_lib.row_checks import both
 from distill_lib.starts import variables_of
 
@@ -130,7 +129,7 @@ class Program:
         # A new optimizer may begin with what depends on the weights, not with zeros.
         fresh = self.recipe.make(stacked=self.count > 1)
         fresh.build(self.weights)
-        for variable, new in zip(state_of(self.optimizer), state_of(fresh), strict=True):
+        for variable, new in zip(self.optimizer.variables, fresh.variables, strict=True):
             variable.assign(new)
 
     def values(self):
