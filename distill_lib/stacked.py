@@ -6,8 +6,11 @@ import logging
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
-STEPS_PER_CALL = 50  # updates in one call into TensorFlow; Ctrl-C acts between calls
+from distill_lib.losses import weighted_mean
+from distill_lib.row_checks import both
+from distill_lib.starts import variables_of
 
 # Each program compiles its own step, on purpose; TensorFlow takes many of them for a mistake.
 logging.getLogger("tensorflow").addFilter(
@@ -15,12 +18,17 @@ logging.getLogger("tensorflow").addFilter(
 )
 
 
+def parameters_of(loss):
+    """The arguments of a loss by name, and whether it takes any others too."""
+    parameters = inspect.signature(loss).parameters
+    named = {name: one for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD}
+    return named, len(named) < len(parameters)
+
+
 def wanted(loss, signals):
     """The signals that ``loss`` names among its arguments, all of them if it takes any."""
-    parameters = inspect.signature(loss).parameters
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
-        return dict(signals)
-    return {name: signal for name, signal in signals.items() if name in parameters}
+    named, takes_any = parameters_of(loss)
+    return {name: one for name, one in signals.items() if takes_any or name in named}
 
 
 def student_signals(outputs):
@@ -29,75 +37,150 @@ def student_signals(outputs):
     return {f"student_{name}": output for name, output in outputs.items()}
 
 
+def mask_of(outputs):
+    """The mask that Keras keeps with a student's outputs, or ``None``."""
+    mask = None
+    for output in student_signals(outputs).values():
+        mask = both(mask, getattr(output, "_keras_mask", None))
+    return mask
+
+
+def mean_loss(loss, signals, outputs, knobs):
+    """The mean of a loss over the examples of a batch, and the number that it is a mean of.
+
+    ``sample_weight`` and ``mask`` among the signals, and the mask of the outputs, mean what
+    they do in :func:`~distill_lib.losses.weighted_mean`. What does not count is replaced by
+    zeros before the loss sees it. A loss that names ``mask`` gets it (false also for a weight
+    of 0), one that names ``sample_weight`` weighs by itself.
+    """
+    signals, named = dict(signals), parameters_of(loss)[0]
+    weight = signals.pop("sample_weight", None)
+    mask = both(signals.pop("mask", None), mask_of(outputs))
+    counts = both(mask, None if weight is None else weight != 0)
+    given = wanted(loss, signals | student_signals(outputs))
+    if counts is not None:
+        given = {name: _blanked(name, signal, counts) for name, signal in given.items()}
+        given |= {"mask": counts} if "mask" in named else {}
+    if weight is not None and "sample_weight" in named:
+        given["sample_weight"], weight = weight, None
+    values = loss(**given, **knobs)
+    if weight is None and mask is None:
+        return ops.mean(values), ops.cast(ops.size(values), "float32")
+    everywhere = ops.ones_like(values, dtype="bool")
+    mask = everywhere if mask is None else mask
+    if "mask" in named:  # it has taken the mask of steps into the value of the whole
+        mask = _on_leading_axes(mask, len(values.shape))
+    mean = weighted_mean(values, weight, mask)
+    return mean, ops.sum(ops.cast(both(mask, everywhere), "float32"))
+
+
+def _blanked(name, signal, counts):
+    """The signal with zeros where it does not count: a nan there would have a slope."""
+    signal = ops.convert_to_tensor(signal)
+    # The last axis of what a network says is that of classes or features, not of examples.
+    rank = len(signal.shape) - name.startswith(("teacher_", "student_"))
+    counts = _on_leading_axes(counts, rank)
+    expected = tuple(signal.shape[: len(counts.shape)])
+    if tuple(counts.shape) != expected:
+        rule = f"must have the leading axes of {name} {expected}, got {tuple(counts.shape)}"
+        raise ValueError(f"mask and sample_weight {rule}")
+    for _ in range(len(signal.shape) - len(counts.shape)):
+        counts = counts[..., None]
+    return ops.where(counts, signal, ops.zeros_like(signal))
+
+
+def _on_leading_axes(counts, rank):
+    """A mask on at most ``rank`` axes: an example of several counts where any of them does."""
+    while len(counts.shape) > rank:
+        counts = ops.any(counts, axis=-1)
+    return counts
+
+
 class Program:
-    """One compiled training step for ``count`` students at a time."""
+    """One compiled piece of training for ``count`` students at a time.
 
-    def __init__(self, worker, count, batch, loss, learning_rate):
-        self.worker, self.count, self.batch, self.loss = worker, count, batch, loss
-        self.weights, self.states = worker.trainable_variables, worker.non_trainable_variables
+    Several students are stacks of weights along a new first axis; one is the worker itself.
+    """
+
+    def __init__(self, worker, count, data, loss, recipe, knob_names, batch_size):
+        self.worker, self.count, self.data = worker, count, data
+        self.loss, self.recipe = loss, recipe
+        self.own = variables_of(worker)
         if count > 1:
-            self.weights = [keras.Variable(self._pack([w] * count)) for w in self.weights]
-            self.states = [keras.Variable(self._pack([s] * count)) for s in self.states]
-        self.optimizer = keras.optimizers.Adam(learning_rate)
+            self.own = [keras.Variable(np.stack([v] * count), dtype=v.dtype) for v in self.own]
+        split = len(worker.trainable_variables)
+        self.weights, self.states = self.own[:split], self.own[split:]
+        self.optimizer = recipe.make(stacked=count > 1)
         self.optimizer.build(self.weights)
-        self.fresh = [variable.numpy() for variable in self.optimizer.variables]
-        self.run = tf.function(self._steps, reduce_retracing=True)
-
-    def train(self, students, numbers, rows, knobs, progress):
-        """Train the students of these numbers; ``rows`` are ``(students, steps, batch)``."""
-        own = self.weights + self.states
-        chosen = [students[number] for number in numbers]
-        each = [one.trainable_variables + one.non_trainable_variables for one in chosen]
-        places = list(zip(*each, strict=True))
-        _assign(own, [self._pack(place) for place in places])
-        _assign(self.optimizer.variables, self.fresh)
-        knobs = {k: self._pack([v[n] for n in numbers]) for k, v in knobs.items()}
-        fixed = (
-            tf.constant(self._pack(numbers), "int32"),
-            {name: tf.constant(value, "float32") for name, value in knobs.items()},
+        students = (count,) if count > 1 else ()
+        self.run = tf.function(
+            self._steps,
+            input_signature=(
+                tf.TensorSpec((None, *students, batch_size), "int32"),
+                tf.TensorSpec(students, "int32"),
+                {name: tf.TensorSpec(students, "float32") for name in knob_names},
+            ),
         )
-        rows = np.stack([self._pack(step) for step in rows[numbers].swapaxes(0, 1)])
-        for start in range(0, len(rows), STEPS_PER_CALL):
-            piece = rows[start : start + STEPS_PER_CALL]
-            self.run(tf.constant(piece), *fixed)
-            progress.add(len(piece))
-        for place, variable in zip(places, own, strict=True):
-            value = variable.numpy()
-            _assign(place, value if self.count > 1 else [value])
 
-    def _pack(self, values):
+    def load(self, starts):
+        """Begin anew from the weights of each student, lists of arrays."""
+        for variable, values in zip(self.own, zip(*starts, strict=True), strict=True):
+            variable.assign(self.pack(values))
+        # A new optimizer may begin with what depends on the weights, not with zeros.
+        fresh = self.recipe.make(stacked=self.count > 1)
+        fresh.build(self.weights)
+        for variable, new in zip(self.optimizer.variables, fresh.variables, strict=True):
+            variable.assign(new)
+
+    def values(self):
+        """The present weights and states, each with the students along the first axis."""
+        return [v.numpy() if self.count > 1 else v.numpy()[None] for v in self.own]
+
+    def pack(self, values):
         """Students along a new first axis; a student alone stays as it is."""
         return np.stack(values) if self.count > 1 else np.asarray(values[0])
 
+    def over_students(self, function, arguments):
+        """A function of what one student has, for all of them."""
+        return tf.vectorized_map(function, arguments) if self.count > 1 else function(arguments)
+
     def _steps(self, rows, numbers, knobs):
-        for step in tf.range(tf.shape(rows)[0]):
+        """Make one update for each of ``rows (steps, ...)``; returns the losses before each."""
+        count = tf.shape(rows)[0]
+        losses = tf.TensorArray("float32", size=count)
+        for step in tf.range(count):
             weights, states = ([v.value for v in part] for part in (self.weights, self.states))
             with tf.GradientTape() as tape:
                 tape.watch(weights)
-                values, after = self._objective((weights, states, numbers, rows[step], knobs))
+                arguments = (weights, states, numbers, rows[step], knobs)
+                values, after = self.over_students(self._objective, arguments)
                 # The students share nothing: the gradient of the sum is each one's own.
-                total = tf.reduce_sum(values)
-            gradients = zip(tape.gradient(total, weights), self.weights, strict=True)
-            # A loss on features alone leaves the last layer as it is.
-            self.optimizer.apply_gradients([g for g in gradients if g[0] is not None])
-            _assign(self.states, after)
+                total = self.optimizer.scale_loss(tf.reduce_sum(values))
+            self._update(tape.gradient(total, weights))
+            for state, value in zip(self.states, after, strict=True):
+                state.assign(value)
+            losses = losses.write(step, values)
+        return losses.stack()
+
+    def _update(self, gradients):
+        """Let the optimizer act; a loss on features alone leaves the last layer as it is."""
+        pairs = zip(gradients, self.weights, strict=True)
+        pairs = [pair for pair in pairs if pair[0] is not None]
+        if self.recipe.averages and len(pairs) < len(self.weights):
+            raise ValueError(
+                "optimizer must not use_ema where a weight has no part in the loss"
+            )
+        if self.recipe.clips and self.count > 1:
+            gradients, weights = zip(*pairs, strict=True)
+            pairs = zip(self.recipe.clip(gradients), weights, strict=True)
+        self.optimizer.apply_gradients(pairs)
 
     def _objective(self, arguments):
-        if self.count > 1:
-            return tf.vectorized_map(self._alone, arguments)
-        return self._alone(arguments)
-
-    def _alone(self, arguments):
         """Mean loss of one student on one batch, and its states after the forward pass."""
         weights, states, number, rows, knobs = arguments
-        inputs, signals = self.batch(number, rows)
+        inputs, signals = self.data.batch(number, rows)
         outputs, states, penalties = self.worker.stateless_call(
             weights, states, inputs, training=True, return_losses=True
         )
-        signals |= wanted(self.loss, student_signals(outputs))
-        return keras.ops.mean(self.loss(**signals, **knobs)) + sum(penalties), states
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        mean = mean_loss(self.loss, signals, outputs, knobs)[0]
+        return ops.cast(mean, "float32") + sum(penalties), states

@@ -120,9 +120,10 @@ def test_what_is_stacked_and_what_is_not():
 def test_more_students_than_fit_in_one_call(digits, signals, monkeypatch):
     """Groups of two, two and one; each student is as in one large group."""
     options = {"loss": soft_target_loss, "seeds": range(5), "temperature": [1, 2, 3, 4, 5]}
-    together = training.train_many(build, digits.x_train, signals, **options, **OPTIONS)
+    given = {"teacher_logits": signals["teacher_logits"]}
+    together = training.train_many(build, digits.x_train, given, **options, **OPTIONS)
     monkeypatch.setattr(training, "STUDENTS_PER_CALL", 2)
-    apart = training.train_many(build, digits.x_train, signals, **options, **OPTIONS)
+    apart = training.train_many(build, digits.x_train, given, **options, **OPTIONS)
     for one, other in zip(together, apart, strict=True):
         assert_equal_weights(one, other, 1e-5)
 
@@ -149,7 +150,12 @@ def test_a_list_gives_every_student_its_own(stacked, digits, signals, monkeypatc
     builds = [lambda: models.build_student(16, (64,)), BUILDS["dense"]]
     starts = [
         training.train_many(
-            b, digits.x_train, signals, loss=hard_label_loss, seeds=[7], steps=s
+            b,
+            digits.x_train,
+            {"labels": digits.y_train},
+            loss=hard_label_loss,
+            seeds=[7],
+            steps=s,
         )[0]
         for b, s in zip(builds, (1, 20), strict=True)
     ]
@@ -176,51 +182,39 @@ def test_a_list_gives_every_student_its_own(stacked, digits, signals, monkeypatc
         assert_equal_weights(both[k], alone, 1e-5)
 
 
-def test_a_convolutional_student_is_trained_alone(signals):
+def test_a_convolutional_student_is_trained_alone(digits):
     images = np.random.default_rng(1).random((1000, 8, 8, 1), "float32")
 
     def make():
         return models.build_small_cnn((2, 3), input_shape=(8, 8, 1))
 
     options = {"loss": hard_label_loss, "steps": 3, "batch_size": 16}
-    many = training.train_many(make, images, signals, seeds=[0, 1], **options)
-    again = training.train_many(make, images, signals, seeds=[1], **options)
+    labels = {"labels": digits.y_train}
+    many = training.train_many(make, images, labels, seeds=[0, 1], **options)
+    again = training.train_many(make, images, labels, seeds=[1], **options)
     assert_equal_weights(many[1], again[0], 1e-7)
 
 
 def test_the_seed_decides_and_the_loss_does_not(digits, signals):
     """With a rate of zero nothing is learnt: what comes back is the start."""
     options = {"steps": 1, "learning_rate": 0.0}
-    x = digits.x_train
-    hard = training.train_many(build, x, signals, loss=hard_label_loss, seeds=[3, 4], **options)
-    soft = training.train_many(build, x, signals, loss=soft_target_loss, seeds=[3], **options)
+    x, labels = digits.x_train, {"labels": digits.y_train}
+    answers = {"teacher_logits": signals["teacher_logits"]}
+    hard = training.train_many(build, x, labels, loss=hard_label_loss, seeds=[3, 4], **options)
+    soft = training.train_many(build, x, answers, loss=soft_target_loss, seeds=[3], **options)
     assert_equal_weights(hard[0], soft[0], 0)
     assert differ(*hard)
 
 
-def test_every_pass_shows_every_example_once_in_a_new_order():
-    rows = training.batch_rows(10, seed=0, steps=6, batch_size=4)
-    assert rows.shape == (6, 4)
-    first, second = rows.ravel()[:10], rows.ravel()[10:20]
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(rows, training.batch_rows(10, seed=1, steps=6, batch_size=4))
-
-
-def test_it_makes_exactly_the_number_of_updates(digits, signals):
+def test_it_makes_exactly_the_number_of_updates(digits):
     """Adam's rate falls to zero after the last update but one: one more would not show."""
     steps = 53  # one more call than whole pieces
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([steps - 2], [0.0, 1e-2])
     options = {"loss": hard_label_loss, "seeds": [0, 1], "learning_rate": schedule}
-    start = training.train_many(
-        build, digits.x_train, signals, **options, steps=steps - 1, batch_size=8
-    )
-    after = training.train_many(
-        build, digits.x_train, signals, **options, steps=steps, batch_size=8
-    )
-    fresh = training.train_many(
-        build, digits.x_train, signals, **options, steps=1, batch_size=8
-    )
+    x, labels = digits.x_train, {"labels": digits.y_train}
+    start = training.train_many(build, x, labels, **options, steps=steps - 1, batch_size=8)
+    after = training.train_many(build, x, labels, **options, steps=steps, batch_size=8)
+    fresh = training.train_many(build, x, labels, **options, steps=1, batch_size=8)
     assert_equal_weights(start[0], fresh[0], 0)
     assert differ(after[0], start[0])
 
@@ -229,13 +223,30 @@ def test_it_makes_exactly_the_number_of_updates(digits, signals):
     ("change", "message"),
     [
         ({"x": np.zeros((0, 64))}, r"len\(x\) must be at least 1, got 0"),
-        ({"seeds": []}, "seeds must be at least 1"),
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"seeds": []}, r"len\(seeds\) must be a whole number of at least 1, got 0"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"build": lambda: keras.Sequential([keras.layers.Dense(3)])}, "build must return"),
         ({"build": [build]}, "build must have 2 entries like seeds, got 1"),
         (
             {"signals": {"teacher_logits": [np.zeros((4, 10)), np.zeros((3, 10))]}},
+            "teacher_logits must have 4 rows as x has, got 3",
+        ),
+        ({"seeds": 3}, r"seeds must be a sequence of integers such as range\(3\), got 3"),
+        ({"seeds": [0, 1.5]}, "seeds must be integers from 0, got 1.5"),
+        ({"seeds": [0, -1]}, "seeds must be integers from 0, got -1"),
+        ({"steps": 2.5}, "steps must be a whole number of at least 1, got 2.5"),
+        ({"temprature": 2.0}, r"arguments of its loss soft_target_loss, got \['temprature'\]"),
+        ({"temperature": "hot"}, "temperature must be a finite number .*, got 'hot'"),
+        ({"temperature": np.nan}, "temperature must be a finite number .*, got nan"),
+        ({"temperature": np.ones(3)}, "temperature must have 2 entries like seeds, got 3"),
+        ({"signals": {"labels": np.zeros(4, int)}}, r"got \['labels'\] beside"),
+        (
+            {"signals": {}},
+            r"all that the loss soft_target_loss takes, \['teacher_logits'\] too",
+        ),
+        (
+            {"signals": {"teacher_logits": 3.0}},
             "teacher_logits must have 4 rows as x has, got 3",
         ),
         ({"temperature": [1.0, 0.0]}, "temperature must be a finite number above 0, got 0"),
@@ -248,3 +259,99 @@ def test_bad_input_is_refused_by_name(change, message):
     options |= {"loss": soft_target_loss, "seeds": [0, 1]} | change
     with pytest.raises(ValueError, match=message):
         training.train_many(**options)
+
+
+def test_numbers_for_each_seed_in_a_list_a_tuple_or_an_array(digits, signals):
+    given, options = (
+        {"teacher_logits": signals["teacher_logits"]},
+        {"seeds": [1, 2], "steps": 3},
+    )
+    found = [
+        training.train_many(
+            build, digits.x_train, given, loss=soft_target_loss, temperature=own, **options
+        )
+        for own in ([1.0, 4.0], (1, 4), np.array([1, 4]), np.float32(1))
+    ]
+    for other in found[1:3]:
+        assert_equal_weights(found[0][1], other[1], 0)
+    assert_equal_weights(found[0][0], found[3][0], 0)
+    assert differ(found[0][1], found[3][1])
+
+
+def test_numpy_integers_are_seeds(digits):
+    options = {"loss": hard_label_loss, "steps": 1}
+    given = digits.x_train, {"labels": digits.y_train}
+    own, other = (
+        training.train_many(build, *given, seeds=seeds, **options)[0]
+        for seeds in (np.arange(3, 5), [3, 4])
+    )
+    assert_equal_weights(own, other, 0)
+
+
+@pytest.mark.parametrize("seeds", [[5, 6], [6]])
+def test_a_loss_that_becomes_nan_is_named_by_step_and_seed(seeds, digits):
+    """A rate that grows without bound: the first loss is that of the start, finite."""
+
+    def loss(*, labels, student_logits):
+        return hard_label_loss(labels=labels, student_logits=student_logits) ** 2
+
+    given = digits.x_train, {"labels": digits.y_train}
+    options = {"optimizer": keras.optimizers.SGD(1e30), "loss": loss, "seeds": seeds}
+    message = (
+        "loss must stay finite, got (nan|inf) at step [1-3] of the student of seed [56]: try"
+    )
+    with pytest.raises(ValueError, match=message):
+        training.train_many(build, *given, steps=20, **options)
+    options["optimizer"] = keras.optimizers.SGD(float("inf"))
+    with pytest.raises(ValueError, match="weights must stay finite, got nan or inf by step 1"):
+        training.train_many(build, *given, steps=1, **options)
+
+
+def test_a_loss_with_any_arguments_gets_all_signals_but_no_mask(digits):
+    seen = []
+
+    def loss(**given):
+        seen.append(sorted(given))
+        return hard_label_loss(labels=given["labels"], student_logits=given["student_logits"])
+
+    counts = np.arange(len(digits.x_train)) % 2 == 0
+    given = {"labels": digits.y_train, "other": digits.x_train, "mask": counts}
+    training.train_many(build, digits.x_train, given, loss=loss, seeds=[0], steps=1)
+    assert seen[0] == ["labels", "other", "student_logits"]
+
+
+def test_an_interrupt_acts_between_two_calls(digits, monkeypatch):
+    pieces = []
+
+    def add(self, count):
+        pieces.append(count)
+        if len(pieces) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.utils.Progbar, "add", add)
+    given, options = {"labels": digits.y_train}, {"steps": 1000, "batch_size": 8}
+    with pytest.raises(KeyboardInterrupt):
+        training.train_many(
+            build, digits.x_train, given, loss=hard_label_loss, seeds=[0, 1], **options
+        )
+    assert pieces == [50, 50]
+
+
+def test_students_trained_alone_are_compiled_once_and_built_twice():
+    images = np.random.default_rng(1).random((40, 8, 8, 1), "float32")
+    calls, traces = [], []
+
+    def make():
+        calls.append(1)
+        return models.build_small_cnn((2, 3), input_shape=(8, 8, 1))
+
+    def loss(*, labels, student_logits):
+        traces.append(1)
+        return hard_label_loss(labels=labels, student_logits=student_logits)
+
+    given = {"labels": np.arange(40) % 10}
+    students = training.train_many(
+        make, images, given, loss=loss, seeds=range(6), steps=60, batch_size=4
+    )
+    assert (len(calls), len(traces)) == (2, 2)  # of the loss: tried once, traced once
+    assert len({float(one.get_weights()[0].sum()) for one in students}) == 6

@@ -26,13 +26,14 @@ from distill_lib import data, evaluate, losses, models, signals
 from distill_lib.distiller import Distiller
 from distill_lib.teacher import load_teacher_logits
 from distill_lib.terms import DistillationTerm
-from distill_lib.training import train_many
+from distill_lib.training import batch_rows, train_many
 from tools.run.sweep_run import recipe
 
 HERE = Path(__file__).parent
 IMAGES, BATCH = 12_000, 128  # an epoch of all training images
 LIVE_IMAGES = 2_560  # the same, where both sides run large networks
 STUDENTS, STUDENT_STEPS, ALONE = 64, 1_000, 4
+FEW, FEW_STEPS, TEST_IMAGES = range(10), 200, 10_000
 MEMORY_SEEDS, MEMORY_STEPS, TOP, DRAWS = range(10), 1_000, 3, 16
 LABEL_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -46,7 +47,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.repeats < 2:
         parser.error(f"--repeats must be at least 2, got {options.repeats}")
-    rows = [row(make, options.repeats) for make in (cached, labels_only, features, large, many)]
+    measured = (cached, labels_only, features, large, many, answering, convolutional)
+    rows = [row(make, options.repeats) for make in measured]
     rows += [torch_row(options)] if options.torch else []
     table = {"rows": rows, "memory": memory(), **recipe()}
     options.output.joinpath("bench.json").write_text(json.dumps(table, indent=1) + "\n")
@@ -189,6 +191,57 @@ def many():
     )
 
 
+def answering():
+    """Ten students asked about the test images: ``predict`` of each, or all as one program.
+
+    Both sides have answered once before, so that no compiling is measured.
+    """
+    x, _, logits = images()
+    asked = np.resize(data.load_fashion_mnist().x_test, (TEST_IMAGES, *x.shape[1:]))
+    options = {"loss": losses.soft_target_loss, "steps": 1, "seeds": FEW}
+    students = train_many(models.build_student, x, {"teacher_logits": logits}, **options)
+    apart = [*students]
+
+    def one_by_one():
+        for model in apart:
+            model.predict(asked, verbose=0)
+
+    def together():
+        students.predict(asked)
+
+    return (
+        f"{len(FEW)} students answer {TEST_IMAGES:,} images: predict of each / together",
+        ">= 5",
+        one_by_one,
+        together,
+    )
+
+
+def convolutional():
+    """Ten small convolutional students: one ``fit`` each, or one program used ten times."""
+    x, y, _ = images()
+
+    def one_by_one():
+        for seed in FEW:
+            keras.utils.set_random_seed(seed)
+            student = models.build_small_cnn()
+            student.compile("adam", loss=LABEL_LOSS, jit_compile=False)
+            rows = batch_rows(len(x), seed, FEW_STEPS, BATCH).ravel()
+            student.fit(x[rows], y[rows], batch_size=BATCH, shuffle=False, verbose=0)
+
+    def together():
+        options = {"steps": FEW_STEPS, "batch_size": BATCH, "seeds": FEW}
+        given, loss = {"labels": y}, losses.hard_label_loss
+        train_many(models.build_small_cnn, x, given, loss=loss, **options)
+
+    return (
+        f"{len(FEW)} small convolutional students: fit of each / train_many",
+        ">= 1.5",
+        one_by_one,
+        together,
+    )
+
+
 def torch_row(options):
     """The same live loop in PyTorch, in turn with ours, in a process that stays alive."""
     x, y, _ = images()
@@ -241,10 +294,8 @@ def accuracy_of(signal, x, test):
     """Test accuracy of ten students, taught by the signal alone."""
     options = {"loss": losses.soft_target_loss, "steps": MEMORY_STEPS, "seeds": MEMORY_SEEDS}
     students = train_many(models.build_student, x, {"teacher_logits": signal}, **options)
-    return [
-        evaluate.accuracy(test.y_test, evaluate.predict_logits(one, test.x_test))
-        for one in students
-    ]
+    answers = students.predict(test.x_test)
+    return [evaluate.accuracy(test.y_test, logits) for logits in answers]
 
 
 def as_markdown(table):

@@ -1,0 +1,88 @@
+"""The run of one group of students: pieces of updates, checks between them, evaluations."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from distill_lib.batches import Data, batch_rows
+from distill_lib.row_checks import not_finite_in
+from distill_lib.stopping import Progress, Validation
+
+STEPS_PER_CALL = 50  # updates in one call into TensorFlow; Ctrl-C acts between calls
+
+
+@dataclass
+class Run:
+    """What holds for all students of one :func:`~distill_lib.training.train_many`."""
+
+    data: Data
+    seeds: list
+    subsets: list
+    steps: int
+    batch_size: int
+    knobs: dict
+    validation: Validation | None
+
+    def train(self, program, starts, numbers, bar):
+        """Train the students of these numbers; returns their weights and their curves."""
+        program.load(starts)
+        progress = Progress(len(numbers), self.validation)
+        rows = program.pack([self._rows(number) for number in numbers])
+        rows = np.moveaxis(rows, -2, 0)  # (steps, students, batch_size)
+        knobs = {name: [own[number] for number in numbers] for name, own in self.knobs.items()}
+        knobs = {name: tf.constant(program.pack(own), "float32") for name, own in knobs.items()}
+        fixed = tf.constant(program.pack(numbers), "int32"), knobs
+        begin = 0
+        for end in self._ends():
+            losses = program.run(tf.constant(rows[begin:end]), *fixed).numpy()
+            progress.losses.append(losses.reshape(end - begin, -1))
+            self._check(progress, numbers, begin)
+            bar.add(end - begin)
+            begin = end
+            if self._is_evaluated(end):
+                found = self.validation.losses(program, *fixed)
+                progress.evaluate(end, found, program.values())
+            if not progress.active.any():
+                bar.add(self.steps - end)
+                break
+        program.optimizer.finalize_variable_values(program.weights)  # averages, if it has them
+        weights = program.values() if progress.weights is None else progress.weights
+        self._check_weights(weights, numbers)
+        return weights, progress.curves()
+
+    def _rows(self, number):
+        subset = self.subsets[number]
+        order = batch_rows(len(subset), self.seeds[number], self.steps, self.batch_size)
+        return subset[order].astype("int32")
+
+    def _ends(self):
+        """After how many updates a piece ends."""
+        ends = {*range(STEPS_PER_CALL, self.steps, STEPS_PER_CALL), self.steps}
+        if self.validation is not None:
+            ends |= {*range(self.validation.every, self.steps, self.validation.every)}
+        return sorted(ends)
+
+    def _is_evaluated(self, step):
+        if self.validation is None:
+            return False
+        return step % self.validation.every == 0 or step == self.steps
+
+    def _check(self, progress, numbers, begin):
+        """Refuse a loss that is not finite; name step and seed and, where it is one, signal."""
+        wrong = ~np.isfinite(progress.losses[-1]) & progress.active
+        if not wrong.any():
+            return
+        step, k = np.argwhere(wrong)[0]
+        number, value = numbers[k], progress.losses[-1][step, k]
+        rows = self._rows(number)[begin + step]
+        rule = f"loss must stay finite, got {value} at step {begin + step}"
+        cause = not_finite_in(self.data, number, rows) or "try a smaller learning_rate"
+        raise ValueError(f"{rule} of the student of seed {self.seeds[number]}: {cause}")
+
+    def _check_weights(self, weights, numbers):
+        for k, number in enumerate(numbers):
+            if not all(np.isfinite(values[k]).all() for values in weights):
+                rule = f"weights must stay finite, got nan or inf by step {self.steps}"
+                seed = f"of the student of seed {self.seeds[number]}"
+                raise ValueError(f"{rule} {seed}: try a smaller learning_rate")
