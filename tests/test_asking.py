@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distill_lib.asking import RowsChecksum, checksum_of, input_batches
+from distill_lib.teacher.asking import RowsChecksum, checksum_of, input_batches
 
 X = np.random.default_rng(0).normal(size=(10, 5)).astype("float32")
 TEACHER = keras.Sequential([keras.Input((5,)), keras.layers.Identity()])

@@ -16,10 +16,10 @@ from students import (
 )
 
 from distill_lib import signals
-from distill_lib.batches import Data
 from distill_lib.losses import distance_relation_loss, hard_label_loss, soft_target_loss
-from distill_lib.row_checks import check_rows
 from distill_lib.training import batch_rows, train_many
+from distill_lib.training.batches import Data
+from distill_lib.training.row_checks import check_rows
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 WEIGHT = RNG.choice([0.0, 0.5, 2.0], 60).astype("float32")

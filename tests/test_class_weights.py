@@ -7,8 +7,8 @@ import tensorflow as tf
 from test_distiller import LABEL_LOSS, LABELS, X, compiled, cross_entropy, net
 
 from distill_lib import losses
-from distill_lib.class_weights import with_class_weights
 from distill_lib.distiller import Distiller
+from distill_lib.distiller.class_weights import with_class_weights
 from distill_lib.terms import DistillationTerm
 
 BY_CLASS = {0: 3.0, 2: 0.5}

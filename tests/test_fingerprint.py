@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from distill_lib import signals
-from distill_lib.fingerprint import _code_of, function_description, teacher_checksum
+from distill_lib.teacher.fingerprint import _code_of, function_description, teacher_checksum
 
 
 def stored(logits, words=frozenset({"a", "b", "c"}), k=2):

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from scipy.special import log_softmax, logsumexp
 
-from distill_lib import forms, signals
+from distill_lib import signals
 from distill_lib.losses import soft_target_loss, soft_targets
+from distill_lib.signals import forms
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(scale=3, size=(40, 6)).astype("float32")

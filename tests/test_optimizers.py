@@ -5,9 +5,10 @@ import pytest
 from keras import optimizers
 from students import LABELS, build, largest_difference, train, train_by_keras
 
-from distill_lib import stacked, training
+from distill_lib import training
 from distill_lib.losses import hard_label_loss
-from distill_lib.optimizers import Recipe
+from distill_lib.training import stacked
+from distill_lib.training.optimizers import Recipe
 
 DECAY = optimizers.schedules.ExponentialDecay(0.05, 3, 0.5)
 TOGETHER = {

@@ -7,7 +7,7 @@ from keras import layers
 from students import build
 
 from distill_lib import models
-from distill_lib.starts import new_student, same, starting_weights, weights_of
+from distill_lib.training.starts import new_student, same, starting_weights, weights_of
 
 
 def with_dropout():

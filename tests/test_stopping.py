@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from students import LABELS, RNG, TEACHER, X, build, largest_difference, train
 
-from distill_lib import stopping
-from distill_lib.batches import batch_rows
 from distill_lib.losses import hard_label_loss, soft_target_loss, weighted_mean
+from distill_lib.training import stopping
+from distill_lib.training.batches import batch_rows
 
 X_VAL, Y_VAL = RNG.normal(size=(31, 5)).astype("float32"), RNG.integers(0, 3, 31)
 SEEDS = [3, 4, 5, 6]

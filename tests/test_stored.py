@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from distill_lib import signals
-from distill_lib.stored import as_stored, row_count
+from distill_lib.signals.stored import as_stored, row_count
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(scale=3, size=(40, 6)).astype("float32")

@@ -107,7 +107,7 @@ def test_what_is_changed_in_a_model_counts():
 def test_more_students_than_answer_in_one_call(monkeypatch):
     students = trained(seeds=range(5))
     together = students.predict(X)
-    monkeypatch.setattr("distill_lib.students.STUDENTS_PER_CALL", 2)
+    monkeypatch.setattr("distill_lib.training.students.STUDENTS_PER_CALL", 2)
     np.testing.assert_allclose(students.predict(X), together, atol=1e-6)
 
 

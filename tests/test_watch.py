@@ -8,8 +8,8 @@ from test_distiller import LABEL_LOSS, LABELS, X, compiled, net, soft, teacher_n
 
 from distill_lib import losses
 from distill_lib.distiller import Distiller
+from distill_lib.distiller.watch import Watch, batches_of
 from distill_lib.terms import DistillationTerm
-from distill_lib.watch import Watch, batches_of
 
 MATCHING = DistillationTerm(losses.logit_matching_loss)
 

@@ -14,12 +14,12 @@ import keras
 import numpy as np
 
 from distill_lib import data
-from distill_lib.asking import answering, ask, checksum_of, input_batches, paths_by_name
-from distill_lib.cache_file import read_file, write_file
-from distill_lib.fingerprint import function_description, teacher_checksum
-from distill_lib.forms import dense
-from distill_lib.signal_checks import check_class_names
-from distill_lib.stored import StoredSignal, as_stored
+from distill_lib.signals.checks import check_class_names
+from distill_lib.signals.forms import dense
+from distill_lib.signals.stored import StoredSignal, as_stored
+from distill_lib.teacher.asking import answering, ask, checksum_of, input_batches, paths_by_name
+from distill_lib.teacher.cache_file import read_file, write_file
+from distill_lib.teacher.fingerprint import function_description, teacher_checksum
 
 PROBE_COUNT = 8  # rows that the teacher answers again when a file is read
 
@@ -54,7 +54,7 @@ def compute_signals(
             a list of them, or a dict ``{name: path}``, for several. ``None``: no features, or
             all entries of an answer that is a dict without ``"logits"``.
         batch_size: inputs in a forward pass, if ``x`` is not batched already.
-        store: function of the logits: :func:`~distill_lib.forms.dense`,
+        store: function of the logits: :func:`~distill_lib.signals.forms.dense`,
             ``partial(top_k, k=3)``, ``partial(sample, draws=32)``. Features are dense.
         class_names: names of the classes in the order of the logits, to be recorded.
         verbose: 1 shows a progress bar, 0 nothing.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.batches import Data, batch_rows
-from distill_lib.row_checks import not_finite_in
-from distill_lib.stopping import Progress, Validation
+from distill_lib.training.batches import Data, batch_rows
+from distill_lib.training.row_checks import not_finite_in
+from distill_lib.training.stopping import Progress, Validation
 
 STEPS_PER_CALL = 50  # updates in one call into TensorFlow; Ctrl-C acts between calls
 

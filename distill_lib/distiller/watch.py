@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from distill_lib import arguments, counting, objective
+from distill_lib import counting
+from distill_lib.distiller import arguments, objective
 
 BATCH_SIZE = 256  # rows of arrays that are searched at once
 

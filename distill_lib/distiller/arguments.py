@@ -7,8 +7,8 @@ import numpy as np
 
 from distill_lib.activations import PROBABILITIES, check_gives_logits, last_activation
 from distill_lib.features import as_functional
-from distill_lib.signal_checks import check_not_probabilities
-from distill_lib.stored import StoredSignal
+from distill_lib.signals.checks import check_not_probabilities
+from distill_lib.signals.stored import StoredSignal
 from distill_lib.terms import DistillationTerm, is_number
 
 INSTEAD = {

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import ops
 
 from distill_lib.losses import weighted_mean
-from distill_lib.row_checks import both
-from distill_lib.starts import variables_of
+from distill_lib.training.row_checks import both
+from distill_lib.training.starts import variables_of
 
 # Each program compiles its own step, on purpose; TensorFlow takes many of them for a mistake.
 logging.getLogger("tensorflow").addFilter(

@@ -6,8 +6,8 @@ import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from distill_lib.signal_checks import check_values
-from distill_lib.stored import StoredSignal
+from distill_lib.signals.checks import check_values
+from distill_lib.signals.stored import StoredSignal
 
 NOTHING = -1e30  # the logarithm of nothing, but finite: 0 times minus infinity would be nan
 FLOAT16_LEAST = -65504.0

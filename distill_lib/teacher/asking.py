@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from distill_lib.features import with_outputs
-from distill_lib.signal_checks import check_not_probabilities, check_values
-from distill_lib.stored import row_count
+from distill_lib.signals.checks import check_not_probabilities, check_values
+from distill_lib.signals.stored import row_count
 
 
 def ask(teacher, x, layers, batch_size, verbose):

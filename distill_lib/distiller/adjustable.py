@@ -2,7 +2,7 @@
 
 import keras
 
-from distill_lib import arguments, objective
+from distill_lib.distiller import arguments, objective
 from distill_lib.features import ForwardPass
 from distill_lib.terms import is_number
 

@@ -47,8 +47,10 @@ class StoredSignal:
         return (len(self), *self.row_shape)
 
     def arrays_by_name(self):
-        """The arrays of :func:`~distill_lib.forms.top_k` as they are, by the names under which
-        :func:`~distill_lib.losses.top_k_soft_target_loss` takes them, with the temperature.
+        """Return the arrays of :func:`~distill_lib.signals.top_k` as they are, by name.
+
+        The names are those under which :func:`~distill_lib.losses.top_k_soft_target_loss`
+        takes them, the temperature among them.
         """
         if self.names is None:
             raise ValueError(f"arrays_by_name needs a signal made by top_k, got {self!r}")

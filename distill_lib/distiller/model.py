@@ -4,12 +4,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from distill_lib import arguments, counting, objective
-from distill_lib.adjustable import Adjustable
-from distill_lib.class_weights import with_class_weights
+from distill_lib import counting
+from distill_lib.distiller import arguments, objective
+from distill_lib.distiller.adjustable import Adjustable
+from distill_lib.distiller.class_weights import with_class_weights
+from distill_lib.distiller.watch import Watch
 from distill_lib.features import ForwardPass, as_functional
 from distill_lib.terms import PACKAGE
-from distill_lib.watch import Watch
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -1,10 +1,4 @@
-"""A teacher's answers as values that losses take: running live, or stored in three forms.
-
-Answers are a plain array ``(n, ...)`` or a :class:`~distill_lib.stored.StoredSignal`. Row i
-belongs to row i of the inputs. :func:`~distill_lib.stored.take` reads rows by their numbers,
-in any order, and decodes them into dense rows, so every loss takes every form.
-:mod:`distill_lib.teacher` computes answers and keeps them in files.
-"""
+"""Answers of a teacher that runs live, and data sets of inputs and answers for ``fit``."""
 
 from functools import partial
 
@@ -12,11 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.forms import dense, sample, top_k
-from distill_lib.signal_checks import check_not_probabilities
-from distill_lib.stored import StoredSignal, joined, row_count, take
-
-__all__ = ["StoredSignal", "as_dataset", "dense", "joined", "live", "sample", "take", "top_k"]
+from distill_lib.signals.checks import check_not_probabilities
+from distill_lib.signals.stored import StoredSignal, joined, row_count, take
 
 
 def live(teacher, x):
@@ -48,7 +39,7 @@ def as_dataset(x, signals, *, batch_size=128, seed=None, augment=None):
     Args:
         x: array ``(n, ...)`` of inputs, or a dict or list of them.
         signals: arrays or stored signals of n rows by name, or dicts of them (features by
-            layer). The arrays of :func:`~distill_lib.forms.top_k` as they are:
+            layer). The arrays of :func:`~distill_lib.signals.forms.top_k` as they are:
             ``{"labels": y, **signal.arrays_by_name()}``.
         batch_size: examples in a batch; the last one may be smaller.
         seed: that of the order, a new one each epoch; ``None`` keeps the order.

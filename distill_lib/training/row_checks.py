@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distill_lib.batches import is_array
+from distill_lib.training.batches import is_array
 
 PROBABILITY_ERROR = 1e-3  # how far from 1 a sum of probabilities may lie through rounding
 
@@ -11,7 +11,7 @@ def check_rows(data, subsets, own_mask=None, class_count=None):
     """Refuse numbers that no loss could use, where they count.
 
     Args:
-        data: the :class:`~distill_lib.batches.Data`.
+        data: the :class:`~distill_lib.training.batches.Data`.
         subsets: for each student the row numbers that it may see.
         own_mask: the mask that the student itself makes of x, or ``None``.
         class_count: of its logits, if ``labels`` are classes; else ``None``.

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.batches import is_array
-from distill_lib.starts import variables_of
-from distill_lib.stopping import Curve
+from distill_lib.training.batches import is_array
+from distill_lib.training.starts import variables_of
+from distill_lib.training.stopping import Curve
 
 STUDENTS_PER_CALL = 64  # at most so many answer at a time: it bounds the memory
 
@@ -80,7 +80,7 @@ class Students(Sequence):
 
     @property
     def curves(self):
-        """The :class:`~distill_lib.stopping.Curve` of each student."""
+        """The :class:`~distill_lib.training.stopping.Curve` of each student."""
         return [one.curve for one in self._students]
 
     def predict(self, x, batch_size=500):

@@ -8,14 +8,14 @@ and runs them as one program, each with its own start, order of batches and temp
 import keras
 from keras import layers
 
-from distill_lib.arguments import as_knobs, as_seeds, check_counts, check_data
-from distill_lib.batches import Data, as_subsets, batch_rows, per_seed
-from distill_lib.optimizers import Recipe
-from distill_lib.runs import Run
-from distill_lib.stacked import Program
-from distill_lib.starts import new_student, starting_weights
-from distill_lib.stopping import Validation
-from distill_lib.students import STUDENTS_PER_CALL, Student, Students
+from distill_lib.training.arguments import as_knobs, as_seeds, check_counts, check_data
+from distill_lib.training.batches import Data, as_subsets, batch_rows, per_seed
+from distill_lib.training.optimizers import Recipe
+from distill_lib.training.runs import Run
+from distill_lib.training.stacked import Program
+from distill_lib.training.starts import new_student, starting_weights
+from distill_lib.training.stopping import Validation
+from distill_lib.training.students import STUDENTS_PER_CALL, Student, Students
 
 __all__ = ["batch_rows", "train_many"]
 
@@ -60,9 +60,9 @@ def train_many(
 
     The results are those of separate trainings from the same weights on the same batches, up
     to rounding. Students with layers outside :data:`STACKABLE`, with constraints, or with an
-    optimizer outside :data:`~distill_lib.optimizers.ELEMENTWISE` are trained one by one by the
-    same compiled program, without most of the gain in time. A list, one entry for each seed,
-    gives every student its own ``build``, signal or number; else all have the same.
+    optimizer whose update is not elementwise, such as Lamb, are trained one by one by the same
+    compiled program, without most of the gain in time. A list, one entry for each seed, gives
+    every student its own ``build``, signal or number; else all have the same.
 
     Args:
         build: function that returns a new, built ``keras.Model``, always of one architecture,
@@ -96,7 +96,7 @@ def train_many(
             ``temperature=[1.0, 4.0]``.
 
     Returns:
-        :class:`~distill_lib.students.Students`: a sequence of trained, uncompiled
+        :class:`~distill_lib.training.students.Students`: a sequence of trained, uncompiled
         ``keras.Model`` in the order of ``seeds``, with ``curves`` and ``predict``.
 
     Raises:

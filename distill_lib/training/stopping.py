@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.stacked import mean_loss, wanted
+from distill_lib.training.stacked import mean_loss, wanted
 
 EXAMPLES_PER_CALL = 500
 
@@ -35,7 +35,8 @@ class Validation:
     """The loss of all students of a program on validation data.
 
     Args:
-        data: the :class:`~distill_lib.batches.Data`; ``loss`` is taken without regularisation.
+        data: the :class:`~distill_lib.training.batches.Data`.
+        loss: taken without regularisation.
         every: updates between two evaluations.
         patience: evaluations without a new best after which a student stops, ``None`` never.
     """

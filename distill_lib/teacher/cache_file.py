@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill_lib.stored import StoredSignal
+from distill_lib.signals.stored import StoredSignal
 
 FORMAT = 2  # raised whenever older files could be misread
 

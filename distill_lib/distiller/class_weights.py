@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.arguments import logits_shape
+from distill_lib.distiller.arguments import logits_shape
 
 SEVERAL = "class_weight needs labels of one class each, got rows that sum to more than 1"
 

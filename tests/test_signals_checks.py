@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill_lib.signal_checks import (
+from distill_lib.signals.checks import (
     check_class_names,
     check_not_probabilities,
     check_values,
