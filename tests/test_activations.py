@@ -141,7 +141,7 @@ PROBABILITY_LOSSES = [
 ]
 
 
-@pytest.mark.parametrize("loss", PROBABILITY_LOSSES, ids=str)
+@pytest.mark.parametrize("loss", PROBABILITY_LOSSES)
 def test_a_loss_of_probabilities_is_refused_for_logits(loss):
     distiller = compiled(Distiller(teacher_net(), net(), soft()), loss=loss)
     with pytest.raises(ValueError, match="loss must take logits: give a loss object with from"):
