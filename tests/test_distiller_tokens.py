@@ -251,3 +251,29 @@ def test_a_metric_that_is_weighted_has_both_the_weights_and_the_mask():
     assert logs["one"] == pytest.approx(right[kept].mean(), rel=1e-5)
     expected = np.average(right[kept], weights=weights[kept])
     assert logs["two"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_metric_without_values_of_examples_is_refused_where_something_is_masked():
+    def of_the_batch(labels, predicted):
+        return keras.ops.mean(keras.ops.abs(predicted))
+
+    distiller = Distiller(None, tagger(1, 3), student_loss_weight=1.0)
+    distiller.compile("sgd", LOSS, metrics=[of_the_batch])
+    with pytest.raises(ValueError, match=r"give each example a value .* \['of_the_batch'\]"):
+        distiller.evaluate(IDS, TAGS, verbose=0)
+    unmasked = Distiller(None, tagger(1), student_loss_weight=1.0)
+    unmasked.compile("sgd", LOSS, metrics=[of_the_batch])
+    unmasked.evaluate(IDS, TAGS, verbose=0)
+
+
+def test_predictions_without_a_last_axis_cannot_be_weighted():
+    """Keras takes the mean of their squared errors over the batch, and weighs that."""
+    inputs = keras.Input((5,))
+    student = keras.Model(inputs, keras.layers.Reshape(())(keras.layers.Dense(1)(inputs)))
+    distiller = Distiller(None, student, student_loss_weight=1.0)
+    distiller.compile("sgd", "mse")
+    logs = distiller.evaluate(IDS / 9, TAGS[:, 0], verbose=0, return_dict=True)
+    expected = np.square(student.predict(IDS / 9, verbose=0) - TAGS[:, 0]).mean()
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="answer must have a last axis, such as that of Dense"):
+        distiller.evaluate(IDS / 9, TAGS[:, 0], sample_weight=np.ones(6), verbose=0)

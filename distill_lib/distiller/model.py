@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from distill_lib import counting
-from distill_lib.distiller import arguments, objective
+from distill_lib.distiller import arguments, judged, objective
 from distill_lib.distiller.adjustable import Adjustable
 from distill_lib.distiller.class_weights import with_class_weights
 from distill_lib.distiller.watch import Watch
@@ -128,8 +128,8 @@ class Distiller(Adjustable):
         with_terms = training or self._has_all_signals(given) or not has_labels
         w = self._student_weight.value if with_terms else 1.0
         if has_labels:
-            outputs = objective.judged(self.loss, given, y_pred["answer"], sample_weight)
-            loss = objective.student_loss(self._compile_loss, outputs)
+            outputs = judged.judged(self.loss, given, y_pred["answer"], sample_weight)
+            loss = judged.student_loss(self._compile_loss, outputs)
             self._student_mean.update_state(loss * replicas, size)
             parts.append(w * loss)
         if with_terms and self.distillation_losses:
@@ -146,8 +146,8 @@ class Distiller(Adjustable):
         """Return the metrics of ``compile``, of labels and the student's answer, and ours."""
         given = arguments.signals_in(y, self.distillation_losses)
         if "labels" in given and self._compile_metrics is not None:
-            outputs = objective.judged(self.loss, given, y_pred["answer"], sample_weight)
-            objective.update_metrics(self._compile_metrics, outputs)
+            outputs = judged.judged(self.loss, given, y_pred["answer"], sample_weight)
+            judged.update_metrics(self._compile_metrics, outputs)
         results = self.get_metrics_result()
         # What `compute_loss` has left out is not 0, it was not measured.
         unmeasured = [] if self._has_labels(given) else ["student_loss"]
@@ -204,6 +204,6 @@ class Distiller(Adjustable):
             self.distillation_losses, self._knobs, y_pred["features"], strict=True
         ):
             own = {**common, "student_features": features}
-            weight = objective.weight_of(sample_weight)
+            weight = judged.weight_of(sample_weight)
             values.append(objective.term_value(term, knobs, own, asked, weight))
         return values

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from distill_lib import counting
-from distill_lib.distiller import arguments, objective
+from distill_lib.distiller import arguments, judged, objective
 
 BATCH_SIZE = 256  # rows of arrays that are searched at once
 
@@ -108,16 +108,16 @@ def first_fault(distiller, batches):
     """
     for place, x, y, sample_weight in batches:
         given = arguments.signals_in(y, distiller.distillation_losses)
-        answers = objective.answers_by_name(distiller.student(x, training=False))
+        answers = judged.answers_by_name(distiller.student(x, training=False))
         signals = objective.common_signals(distiller.loss, given, answers)
-        weight = objective.weight_of(sample_weight)
+        weight = judged.weight_of(sample_weight)
         counted = counting.both(signals.get("mask"), counting.has_weight(weight))
         named = {**_by_path("x", x), **_by_path("sample_weight", weight)}
         for name, one in given.items():
             named |= _by_path(name, one)
         for teacher in distiller.live_teachers(given):
             answer, _ = teacher(x, training=False)
-            for name, one in objective.answers_by_name(answer).items():
+            for name, one in judged.answers_by_name(answer).items():
                 named[f"teacher_{name} of {teacher.model.name!r}"] = one
         for name, values in named.items():
             bad = _is_bad(name, np.asarray(values), counted, answers.get("logits"))
