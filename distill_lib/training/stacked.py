@@ -100,6 +100,8 @@ class Program:
     """One compiled piece of training for ``count`` students at a time.
 
     Several students are stacks of weights along a new first axis; one is the worker itself.
+    Only the loop over steps is left to AutoGraph: as in Keras's own ``fit`` it does not
+    rewrite losses and optimizers, which takes longer than to trace them.
     """
 
     def __init__(self, worker, count, data, loss, recipe, knob_names, batch_size):
@@ -140,6 +142,7 @@ class Program:
         """Students along a new first axis; a student alone stays as it is."""
         return np.stack(values) if self.count > 1 else np.asarray(values[0])
 
+    @tf.autograph.experimental.do_not_convert
     def over_students(self, function, arguments):
         """A function of what one student has, for all of them."""
         return tf.vectorized_map(function, arguments) if self.count > 1 else function(arguments)
@@ -162,6 +165,7 @@ class Program:
             losses = losses.write(step, values)
         return losses.stack()
 
+    @tf.autograph.experimental.do_not_convert
     def _update(self, gradients):
         """Let the optimizer act; a loss on features alone leaves the last layer as it is."""
         pairs = zip(gradients, self.weights, strict=True)
@@ -175,6 +179,7 @@ class Program:
             pairs = zip(self.recipe.clip(gradients), weights, strict=True)
         self.optimizer.apply_gradients(pairs)
 
+    @tf.autograph.experimental.do_not_convert
     def _objective(self, arguments):
         """Mean loss of one student on one batch, and its states after the forward pass."""
         weights, states, number, rows, knobs = arguments
