@@ -5,9 +5,9 @@ from numbers import Real
 from types import MappingProxyType
 
 import keras
-from keras import ops
 
-from distill_lib import counting, losses
+from distill_lib import losses
+from distill_lib.mean_loss import mean_loss, parameters_of
 
 PACKAGE = "distill_lib"
 for _function in filter(inspect.isfunction, vars(losses).values()):  # so that it can be saved
@@ -57,11 +57,9 @@ class DistillationTerm(keras.distillation.DistillationLoss):
         self.function, self.adapter = function, adapter
         self.student_layer, self.teacher_layer = student_layer, teacher_layer
         self.name = name or getattr(function, "__name__", type(function).__name__)
-        parameters = inspect.signature(function).parameters.values()
-        named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
-        self.takes_everything = len(named) < len(parameters)
-        self.takes = {one.name for one in named}
-        required = {one.name for one in named if one.default is one.empty}
+        named, self.takes_everything = parameters_of(function)
+        self.takes = set(named)
+        required = {name for name, one in named.items() if one.default is one.empty}
         self.needs = required - knobs.keys()
         self.knobs = MappingProxyType(dict(knobs))  # read-only: a change would reach nobody
         self._check()
@@ -104,17 +102,10 @@ class DistillationTerm(keras.distillation.DistillationLoss):
         return sorted(self.needs - set(names))
 
     def value_of(self, signals, knobs, sample_weight=None):
-        """Return the mean of the function over what counts, a scalar.
-
-        Features with three axes, ``(batch, steps, width)``, are compared step by step: each
-        step is an example of its own. To compare whole sequences, pool them in the model.
-        Features with more axes, such as maps, are compared as wholes: a mask of pixels leaves
-        out the images without any pixel that counts.
+        """Return the :func:`~distill_lib.mean_loss.mean_loss` of the function, a scalar.
 
         Args:
-            signals: Tensors by name, the features of this term among them. The signal
-                ``"mask"``, the masks that Keras keeps with the others, and weights of 0 say
-                what does not count; see :mod:`distill_lib.counting`.
+            signals: Tensors by name, the features of this term and a ``"mask"`` among them.
             knobs: Numbers or Variables by name.
             sample_weight: Numbers of the leading axes of the function's values.
 
@@ -123,39 +114,9 @@ class DistillationTerm(keras.distillation.DistillationLoss):
         """
         if missing := self.lacks(signals):
             raise ValueError(f"{self.name} must get {missing}, got {sorted(signals)}")
-        used = {name: value for name, value in signals.items() if self.uses(name)}
-        used.pop("mask", None)
-        mask = signals.get("mask")
-        for value in used.values():
-            mask = counting.both(mask, counting.mask_of(value))
-        counted = counting.both(mask, counting.has_weight(sample_weight))
-        # What does not count is blanked first: it may be nan, and so would be its gradient.
-        for name, value in used.items():
-            axes = _example_axes(name, value)
-            used[name] = counting.without_uncounted(value, counted, axes)
-        values = self._values(used, knobs, counted)
-        mask = counting.with_axes(mask, len(values.shape))
-        return losses.weighted_mean(values, sample_weight, mask)
-
-    def _values(self, used, knobs, counted):
-        features = used.get("student_features")
-        only_features = all(name.endswith("_features") for name in used)
-        if features is None or not only_features or len(features.shape) != 3:
-            return self.function(**used, **knobs, **self._mask_for(used, counted))
-        shape = ops.shape(features)[:2]
-        flat = {name: _steps_as_examples(value) for name, value in used.items()}
-        if counted is not None:
-            counted = _steps_as_examples(counting.both(counted, ops.ones(shape, "bool")))
-        values = self.function(**flat, **knobs, **self._mask_for(flat, counted))
-        return ops.reshape(values, shape)
-
-    def _mask_for(self, used, counted):
-        """What a function that takes a mask itself is given, on the axes of the examples."""
-        if counted is None or "mask" not in self.takes:
-            return {}
-        is_of_features = "student_features" in used
-        axes = 1 if is_of_features else len(used["student_logits"].shape) - 1
-        return {"mask": counting.with_axes(counted, axes)}
+        if sample_weight is not None:
+            signals = {**signals, "sample_weight": sample_weight}
+        return mean_loss(self.function, signals, knobs)[0]
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
         """Return the mean over the batch, a scalar, for Keras's ``Distiller``."""
@@ -203,17 +164,3 @@ def is_number(value):
 def _plain(value):
     """A knob as it is written into a file."""
     return float(value) if isinstance(value, keras.Variable) else value
-
-
-def _example_axes(name, signal):
-    """How many leading axes of a signal number examples; see ``value_of``."""
-    axes = len(signal.shape)
-    if name.endswith("_features"):
-        return 2 if axes == 3 else 1
-    has_classes_last = name.startswith(("teacher_", "student_"))
-    return max(axes - 1, 1) if has_classes_last else axes
-
-
-def _steps_as_examples(tensor):
-    """``(batch, steps, ...)`` -> ``(batch * steps, ...)``."""
-    return ops.reshape(tensor, (-1, *tensor.shape[2:]))

@@ -5,9 +5,8 @@ import pytest
 from keras import optimizers
 from students import LABELS, build, largest_difference, train, train_by_keras
 
-from distill_lib import training
 from distill_lib.losses import hard_label_loss
-from distill_lib.training import stacked
+from distill_lib.training import many, stacked
 from distill_lib.training.optimizers import Recipe
 
 DECAY = optimizers.schedules.ExponentialDecay(0.05, 3, 0.5)
@@ -58,7 +57,7 @@ def test_with_each_optimizer_as_by_keras_alone(name, monkeypatch):
         counts.append(count)
         return stacked.Program(worker, count, *rest)
 
-    monkeypatch.setattr(training, "Program", program)
+    monkeypatch.setattr(many, "Program", program)
     make = (TOGETHER | ONE_BY_ONE)[name]
     trained = train(hard_label_loss, {"labels": LABELS}, optimizer=make(), seeds=[4, 5])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -74,7 +73,7 @@ def test_with_each_optimizer_as_by_keras_alone(name, monkeypatch):
 def test_each_student_begins_with_a_new_optimizer(name, monkeypatch):
     """Where one program trains one student after the other."""
     together = train(hard_label_loss, {"labels": LABELS}, optimizer=TOGETHER[name]())
-    monkeypatch.setattr(training, "STUDENTS_PER_CALL", 1)
+    monkeypatch.setattr(many, "STUDENTS_PER_CALL", 1)
     in_turn = train(hard_label_loss, {"labels": LABELS}, optimizer=TOGETHER[name]())
     for one, other in zip(together, in_turn, strict=True):
         assert largest_difference(one, other) < 1e-5

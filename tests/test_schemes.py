@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distill_lib import losses, schemes, training
+from distill_lib import losses, schemes
 from distill_lib.evaluate import predict_logits
 from distill_lib.models import build_student
-from distill_lib.training import train_many
+from distill_lib.training import many, train_many
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype("float32")
@@ -85,7 +85,7 @@ def test_the_first_peer_starts_as_the_student_alone_and_all_are_trained_together
     )
     assert all(same(cohort[0], one) for cohort, one in zip(cohorts, alone, strict=True))
     assert not same(*cohorts[0][:2])
-    assert training._is_stackable(schemes._cohort(build, 2))
+    assert many._is_stackable(schemes._cohort(build, 2))
     trained = schemes.mutual_learning(build, X, LABELS, seeds=[5], **PLAN, temperature=2.0)
     assert not any(map(same, trained[0], cohorts[0][:2]))
 

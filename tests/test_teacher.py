@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers as kl
 
 from distill_lib import data, signals
-from distill_lib import teacher as teacher_module
+from distill_lib.teacher import answers as teacher_module
 from distill_lib.teacher import cache_file, cached_signals, compute_signals, load_teacher_logits
 
 X = np.random.default_rng(0).normal(size=(10, 5)).astype("float32")

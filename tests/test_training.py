@@ -11,6 +11,7 @@ from distill_lib.losses import (
     mixed_loss,
     soft_target_loss,
 )
+from distill_lib.training import many
 
 OPTIONS = {"steps": 50, "batch_size": 32}
 
@@ -112,9 +113,9 @@ def test_together_as_by_keras_alone(name, digits, signals):
 
 
 def test_what_is_stacked_and_what_is_not():
-    stacked = {name for name, make in BUILDS.items() if training._is_stackable(make())}
+    stacked = {name for name, make in BUILDS.items() if many._is_stackable(make())}
     assert stacked == {"dense", "batch normalisation", "layer normalisation", "regulariser"}
-    assert not training._is_stackable(models.build_small_cnn())
+    assert not many._is_stackable(models.build_small_cnn())
 
 
 def test_more_students_than_fit_in_one_call(digits, signals, monkeypatch):
@@ -122,7 +123,7 @@ def test_more_students_than_fit_in_one_call(digits, signals, monkeypatch):
     options = {"loss": soft_target_loss, "seeds": range(5), "temperature": [1, 2, 3, 4, 5]}
     given = {"teacher_logits": signals["teacher_logits"]}
     together = training.train_many(build, digits.x_train, given, **options, **OPTIONS)
-    monkeypatch.setattr(training, "STUDENTS_PER_CALL", 2)
+    monkeypatch.setattr("distill_lib.training.many.STUDENTS_PER_CALL", 2)
     apart = training.train_many(build, digits.x_train, given, **options, **OPTIONS)
     for one, other in zip(together, apart, strict=True):
         assert_equal_weights(one, other, 1e-5)
@@ -146,7 +147,7 @@ def test_a_loss_on_pairs_sees_the_pairs_of_one_student_only(digits, signals):
 def test_a_list_gives_every_student_its_own(stacked, digits, signals, monkeypatch):
     """Own start, own teacher, own temperature; each as if trained without the other."""
     if not stacked:
-        monkeypatch.setattr(training, "STACKABLE", ())
+        monkeypatch.setattr("distill_lib.training.many.STACKABLE", ())
     builds = [lambda: models.build_student(16, (64,)), BUILDS["dense"]]
     starts = [
         training.train_many(

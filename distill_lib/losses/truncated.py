@@ -50,6 +50,8 @@ def top_k_soft_target_loss(
     check_shape("teacher_log_probabilities", log_p, expected, "k + 1 entries for k classes,")
     is_valid = _are_distinct_classes(teacher_classes, counts)
     is_valid = ops.logical_and(is_valid, ops.logical_not(ops.any(ops.isnan(log_p), axis=-1)))
+    # Replaced before all else: where an answer is not valid, nan times 0 would be the gradient.
+    log_p = ops.where(is_valid[..., None], log_p, 0.0)
     log_p = log_p - ops.logsumexp(log_p, axis=-1, keepdims=True)
     kept = ops.take_along_axis(log_q, classes, axis=-1)
     others = ops.logsumexp(ops.where(counts > 0, NOTHING, log_q), axis=-1, keepdims=True)

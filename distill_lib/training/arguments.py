@@ -5,18 +5,12 @@ from numbers import Integral
 
 import numpy as np
 
+from distill_lib.mean_loss import REDUCTION, parameters_of, student_signals, wanted
 from distill_lib.training.batches import per_seed
 from distill_lib.training.row_checks import check_rows
-from distill_lib.training.stacked import (
-    mask_of,
-    mean_loss,
-    parameters_of,
-    student_signals,
-    wanted,
-)
+from distill_lib.training.stacked import mask_of, objective
 
 EXAMPLES_TRIED = 128
-REDUCTION = {"sample_weight", "mask"}  # signals that every loss may have
 
 
 def as_seeds(seeds):
@@ -63,11 +57,11 @@ def check_data(data, loss, student, knobs, subsets=None):
     outputs = student_signals(answers)
     knobs = wanted(loss, knobs)
     _check_names(loss, data.each, outputs, knobs, data.prefix)
-    for values in set(zip(*knobs.values(), strict=True)) if knobs else [()]:
-        mean_loss(loss, signals, answers, dict(zip(knobs, values, strict=True)))
     subsets = [np.arange(len(data.x))] if subsets is None else subsets
     mask, class_count = _own_mask(data, student, answers), _class_count(signals, outputs)
     check_rows(data, subsets, mask, class_count)
+    for values in set(zip(*knobs.values(), strict=True)) if knobs else [()]:
+        objective(loss, signals, answers, dict(zip(knobs, values, strict=True)))
 
 
 def _own_mask(data, student, answers):

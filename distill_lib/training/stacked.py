@@ -1,6 +1,5 @@
 """Several students as one compiled program, and the loss that finds its signals by name."""
 
-import inspect
 import logging
 
 import keras
@@ -8,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from distill_lib.losses import weighted_mean
-from distill_lib.training.row_checks import both
+from distill_lib import counting
+from distill_lib.mean_loss import mean_loss, student_signals
 from distill_lib.training.starts import variables_of
 
 # Each program compiles its own step, on purpose; TensorFlow takes many of them for a mistake.
@@ -18,82 +17,19 @@ logging.getLogger("tensorflow").addFilter(
 )
 
 
-def parameters_of(loss):
-    """The arguments of a loss by name, and whether it takes any others too."""
-    parameters = inspect.signature(loss).parameters
-    named = {name: one for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD}
-    return named, len(named) < len(parameters)
-
-
-def wanted(loss, signals):
-    """The signals that ``loss`` names among its arguments, all of them if it takes any."""
-    named, takes_any = parameters_of(loss)
-    return {name: one for name, one in signals.items() if takes_any or name in named}
-
-
-def student_signals(outputs):
-    """The outputs of a student as the signals that a loss takes, by name."""
-    outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
-    return {f"student_{name}": output for name, output in outputs.items()}
+def objective(loss, signals, outputs, knobs):
+    """Return the mean loss of one student on one batch, and the number of values in it."""
+    mask = counting.both(signals.get("mask"), mask_of(outputs))
+    signals = signals | student_signals(outputs)
+    return mean_loss(loss, signals if mask is None else signals | {"mask": mask}, knobs)
 
 
 def mask_of(outputs):
-    """The mask that Keras keeps with a student's outputs, or ``None``."""
+    """Return the mask that Keras keeps with a student's outputs, or ``None``."""
     mask = None
     for output in student_signals(outputs).values():
-        mask = both(mask, getattr(output, "_keras_mask", None))
+        mask = counting.both(mask, counting.mask_of(output))
     return mask
-
-
-def mean_loss(loss, signals, outputs, knobs):
-    """The mean of a loss over the examples of a batch, and the number that it is a mean of.
-
-    ``sample_weight`` and ``mask`` among the signals, and the mask of the outputs, mean what
-    they do in :func:`~distill_lib.losses.weighted_mean`. What does not count is replaced by
-    zeros before the loss sees it. A loss that names ``mask`` gets it (false also for a weight
-    of 0), one that names ``sample_weight`` weighs by itself.
-    """
-    signals, named = dict(signals), parameters_of(loss)[0]
-    weight = signals.pop("sample_weight", None)
-    mask = both(signals.pop("mask", None), mask_of(outputs))
-    counts = both(mask, None if weight is None else weight != 0)
-    given = wanted(loss, signals | student_signals(outputs))
-    if counts is not None:
-        given = {name: _blanked(name, signal, counts) for name, signal in given.items()}
-        given |= {"mask": counts} if "mask" in named else {}
-    if weight is not None and "sample_weight" in named:
-        given["sample_weight"], weight = weight, None
-    values = loss(**given, **knobs)
-    if weight is None and mask is None:
-        return ops.mean(values), ops.cast(ops.size(values), "float32")
-    everywhere = ops.ones_like(values, dtype="bool")
-    mask = everywhere if mask is None else mask
-    if "mask" in named:  # it has taken the mask of steps into the value of the whole
-        mask = _on_leading_axes(mask, len(values.shape))
-    mean = weighted_mean(values, weight, mask)
-    return mean, ops.sum(ops.cast(both(mask, everywhere), "float32"))
-
-
-def _blanked(name, signal, counts):
-    """The signal with zeros where it does not count: a nan there would have a slope."""
-    signal = ops.convert_to_tensor(signal)
-    # The last axis of what a network says is that of classes or features, not of examples.
-    rank = len(signal.shape) - name.startswith(("teacher_", "student_"))
-    counts = _on_leading_axes(counts, rank)
-    expected = tuple(signal.shape[: len(counts.shape)])
-    if tuple(counts.shape) != expected:
-        rule = f"must have the leading axes of {name} {expected}, got {tuple(counts.shape)}"
-        raise ValueError(f"mask and sample_weight {rule}")
-    for _ in range(len(signal.shape) - len(counts.shape)):
-        counts = counts[..., None]
-    return ops.where(counts, signal, ops.zeros_like(signal))
-
-
-def _on_leading_axes(counts, rank):
-    """A mask on at most ``rank`` axes: an example of several counts where any of them does."""
-    while len(counts.shape) > rank:
-        counts = ops.any(counts, axis=-1)
-    return counts
 
 
 class Program:
@@ -187,5 +123,5 @@ class Program:
         outputs, states, penalties = self.worker.stateless_call(
             weights, states, inputs, training=True, return_losses=True
         )
-        mean = mean_loss(self.loss, signals, outputs, knobs)[0]
+        mean = objective(self.loss, signals, outputs, knobs)[0]
         return ops.cast(mean, "float32") + sum(penalties), states

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.training.stacked import mean_loss, wanted
+from distill_lib.mean_loss import wanted
+from distill_lib.training.stacked import objective
 
 EXAMPLES_PER_CALL = 500
 
@@ -66,7 +67,7 @@ class Validation:
         def alone(rows, weights, states, number, knobs):
             inputs, signals = self.data.batch(number, rows)
             outputs, _ = program.worker.stateless_call(weights, states, inputs, training=False)
-            return mean_loss(self.loss, signals, outputs, wanted(self.loss, knobs))
+            return objective(self.loss, signals, outputs, wanted(self.loss, knobs))
 
         return measure
 
