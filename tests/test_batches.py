@@ -195,7 +195,7 @@ ROWS = np.arange(60)
         ),
         ({"sample_weight": spoilt(WEIGHT, ROWS == 2)}, "sample_weight must be finite .* row 2"),
         ({"mask": WEIGHT}, "mask must be boolean"),
-        ({"mask": np.ones((60, 2), bool)}, "mask must have the leading axes of the losses"),
+        ({"mask": np.ones((60, 2), bool)}, "mask must have the leading axes of x or of a sig"),
         (
             {"labels": list(LABELS)},
             r"labels must have 2 entries .* one value for all is",

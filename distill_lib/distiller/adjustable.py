@@ -107,6 +107,19 @@ class Adjustable(keras.Model):
         for name, value in numbers.items():
             variables[name].assign(value)
 
+    def _has_labels(self, given):
+        has_loss = self._compile_loss is not None
+        if self._needs_labels and not (has_loss and "labels" in given):
+            missing = "labels in y" if has_loss else "a loss in compile"
+            raise ValueError(f"student_loss_weight must be 0, or else give {missing}")
+        if has_loss:
+            arguments.check_takes_logits(self.loss, self.student, self.distillation_losses)
+        return has_loss and "labels" in given
+
+    def _has_all_signals(self, given):
+        stored_only = not self._teacher_passes
+        return not (stored_only and objective.wants_teacher(self.distillation_losses, given))
+
     def _compile_steps_anew(self):
         if getattr(self, "train_function", None) is not None:
             self.make_train_function(force=True)

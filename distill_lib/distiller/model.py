@@ -18,23 +18,20 @@ class Distiller(Adjustable):
     """Train ``student`` on labels and on a teacher, with the habits of Keras's ``Distiller``.
 
     The loss is ``w * student_loss + (1 - w) * sum_k weight_k * term_k``, plus the student's
-    own penalties (regularisers, ``add_loss``) in full. ``student_loss`` is the loss given to
-    ``compile``, which must take logits. A term is the mean of its function, with the same
-    sample weights and masks. The signals come
-
-    * from ``teacher`` in every step: ``fit(x, labels)``, or ``fit(x)`` without labels;
-    * or with y, stored: ``fit(x, {"labels": y, "teacher_logits": v})``, by the names of the
-      functions' arguments; features of several layers as a dictionary by layer. What comes
-      with y is not asked of a teacher. An entry ``"mask"`` says what counts; it is needed
-      where Keras loses the mask on its way, as in the sum of a residual block.
+    own penalties in full. ``student_loss`` is the loss given to ``compile``, which must take
+    logits. A term is the mean of its function under the same sample weights and masks. The
+    signals come from ``teacher`` in every step: ``fit(x, labels)``, or ``fit(x)``; or stored
+    with y, by the names of the functions' arguments: ``fit(x, {"labels": y, "teacher_logits":
+    v})``, features of several layers as a dictionary by layer. What comes with y is not asked
+    of a teacher. An entry ``"mask"`` says what counts; it is needed where Keras loses the mask
+    on its way, as in the sum of a residual block.
 
     Labels may be a dictionary by output if the student returns one. ``evaluate(x, labels)``
     without the stored signals measures the student alone: its loss is then the student's loss.
-    ``predict`` and ``export`` are those of the student. Calling the distiller itself returns
-    what a step needs, ``{"answer": ..., "features": [...]}``.
-
-    The teacher runs in inference mode, is never changed and never stored: after loading, call
-    ``set_teacher``. Losses that compare examples compare those of one replica.
+    ``predict`` and ``export`` are those of the student; calling the distiller returns what a
+    step needs, ``{"answer": ..., "features": [...]}``. The teacher is frozen, runs in inference
+    mode and is never stored: after loading, call ``set_teacher``. Losses that compare examples
+    compare those of one replica.
 
     Args:
         teacher: A ``keras.Model``, or a list of them: a term is then the mean over the
@@ -45,9 +42,9 @@ class Distiller(Adjustable):
         student_loss_weight: The number w in [0, 1]; at 0, ``compile`` needs no ``loss``.
 
     Raises:
-        ValueError: For these arguments, for a model that returns probabilities where a term
-            takes logits, for an unknown layer, or for a signal that nobody gives; in ``fit``
-            also if the loss becomes nan or infinite (the signal, row and step are named).
+        ValueError: For these arguments, for probabilities where a term takes logits, for an
+            unknown layer, for a signal that nobody gives; in ``fit`` also if the loss becomes
+            nan or infinite (the signal, row and step are named).
     """
 
     def __init__(
@@ -111,9 +108,8 @@ class Distiller(Adjustable):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **options):
         """As Keras's ``train_on_batch``, with the ``class_weight`` of :meth:`fit`."""
         if class_weight is not None:
-            x, y, sample_weight = with_class_weights(
-                self.student, x, y, sample_weight, class_weight
-            )
+            data = with_class_weights(self.student, x, y, sample_weight, class_weight)
+            x, y, sample_weight = data
         return super().train_on_batch(x, y, sample_weight, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -182,28 +178,15 @@ class Distiller(Adjustable):
         parts = {name: config[name] for name in ("student", "distillation_losses")}
         return cls(**config | keras.saving.deserialize_keras_object(parts, custom_objects))
 
-    def _has_labels(self, given):
-        has_loss = self._compile_loss is not None
-        if self._needs_labels and not (has_loss and "labels" in given):
-            missing = "labels in y" if has_loss else "a loss in compile"
-            raise ValueError(f"student_loss_weight must be 0, or else give {missing}")
-        if has_loss:
-            arguments.check_takes_logits(self.loss, self.student, self.distillation_losses)
-        return has_loss and "labels" in given
-
-    def _has_all_signals(self, given):
-        has_teacher = bool(self._teacher_passes)
-        return has_teacher or not objective.wants_teacher(self.distillation_losses, given)
-
     def _values_of_terms(self, x, given, y_pred, sample_weight):
         """The value of each term, with the teachers asked if that is needed."""
         asked = [teacher(x, training=False) for teacher in self.live_teachers(given)]
         common = objective.common_signals(self.loss, given, y_pred["answer"])
-        values = []
-        for term, knobs, features in zip(
-            self.distillation_losses, self._knobs, y_pred["features"], strict=True
-        ):
-            own = {**common, "student_features": features}
-            weight = judged.weight_of(sample_weight)
-            values.append(objective.term_value(term, knobs, own, asked, weight))
-        return values
+        weight = judged.weight_of(sample_weight)
+        parts = zip(self.distillation_losses, self._knobs, y_pred["features"], strict=True)
+        return [
+            objective.term_value(
+                term, knobs, common | {"student_features": features}, asked, weight
+            )
+            for term, knobs, features in parts
+        ]

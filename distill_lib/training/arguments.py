@@ -57,11 +57,21 @@ def check_data(data, loss, student, knobs, subsets=None):
     outputs = student_signals(answers)
     knobs = wanted(loss, knobs)
     _check_names(loss, data.each, outputs, knobs, data.prefix)
+    _check_mask(inputs, signals, outputs)
     subsets = [np.arange(len(data.x))] if subsets is None else subsets
     mask, class_count = _own_mask(data, student, answers), _class_count(signals, outputs)
     check_rows(data, subsets, mask, class_count)
     for values in set(zip(*knobs.values(), strict=True)) if knobs else [()]:
         objective(loss, signals, answers, dict(zip(knobs, values, strict=True)))
+
+
+def _check_mask(inputs, signals, outputs):
+    """Refuse a mask that speaks of nothing: an axis too many would count as "any of them"."""
+    mask = signals.get("mask")
+    others = [inputs, *outputs.values(), *(one for n, one in signals.items() if n != "mask")]
+    if mask is not None and all(mask.shape != one.shape[: len(mask.shape)] for one in others):
+        rule = "mask must have the leading axes of x or of a signal"
+        raise ValueError(f"{rule}, got shape {tuple(mask.shape)} of a batch")
 
 
 def _own_mask(data, student, answers):
