@@ -223,8 +223,9 @@ def test_metrics_that_know_no_masks_see_what_counts_alone(said_by):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5,), dtype="int32")
     x = keras.layers.Embedding(9, 4, mask_zero=said_by == "student")(inputs)
-    student = keras.Model(inputs, keras.layers.Dense(1)(100 * x))
-    ids, kept = IDS.copy(), RNG.integers(0, 2, (6, 5)).astype(bool)
+    wide = keras.initializers.RandomNormal(stddev=100.0)  # not `100 * x`, which loses the mask
+    student = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer=wide)(x))
+    ids, kept = IDS.copy(), np.random.default_rng(0).integers(0, 2, (6, 5)).astype(bool)
     ids[~kept] = 0
     labels = np.where(kept, TAGS > 0, 1).astype("float32")[..., None]
     auc = keras.metrics.AUC(from_logits=True, num_thresholds=20000, name="auc")
