@@ -27,7 +27,7 @@ def in_turn(builds, x, signals, *, loss, seeds, **options):
     turns = []
     for build in builds:
         turns.append(train_many(build, x, signals, loss=loss, seeds=seeds, **options))
-        signals = signals | {"teacher_logits": [predict_logits(one, x) for one in turns[-1]]}
+        signals = signals | {"teacher_logits": list(predict_logits(turns[-1], x))}
     return turns
 
 
@@ -49,7 +49,7 @@ def born_again(build, x, labels, *, loss, generations, seeds, knobs=None, **opti
     signals = {"labels": labels}
     found = [train_many(build, x, signals, loss=hard_label_loss, seeds=seeds, **options)]
     for generation in range(1, generations):
-        signals["teacher_logits"] = [predict_logits(teacher, x) for teacher in found[-1]]
+        signals["teacher_logits"] = list(predict_logits(found[-1], x))
         own = [seed + 1000 * generation for seed in seeds]
         options |= knobs or {}
         found.append(train_many(build, x, signals, loss=loss, seeds=own, **options))

@@ -19,19 +19,22 @@ from scipy import special
 from sklearn import metrics
 
 from distill_lib.evaluate.cases import counting, labelled_cases, logits_that_count
+from distill_lib.training.students import Students
 
 
 def predict_logits(model, x, batch_size=500):
     """Return the outputs of a model without dropout; no graph is compiled for it.
 
     Args:
-        model: a model that can be called.
+        model: a model that can be called, or the
+            :class:`~distill_lib.training.students.Students` of ``train_many``, which answer as
+            one program.
         x: an array of n examples, or a dictionary or tuple of arrays as the model takes them.
         batch_size: how many examples go through the model at a time.
 
     Returns:
-        An array ``(n, outputs)``, or arrays in the structure of the model's outputs. n may be
-        0.
+        An array ``(n, outputs)``, or arrays in the structure of the model's outputs; of
+        students ``(students, n, outputs)``.
 
     Raises:
         ValueError: if x is no array of examples, as a ``tf.data.Dataset``, or holds arrays of
@@ -39,6 +42,8 @@ def predict_logits(model, x, batch_size=500):
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if isinstance(model, Students):
+        return model.predict(x, batch_size)
     shapes = [tuple(getattr(part, "shape", ())) for part in keras.tree.flatten(x)]
     lengths = {shape[:1] for shape in shapes}  # () is the shape of what is no array
     if len(lengths) != 1 or lengths == {()}:
