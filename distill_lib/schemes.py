@@ -5,6 +5,7 @@ from keras import ops
 
 from distill_lib.distiller import Distiller
 from distill_lib.evaluate import predict_logits
+from distill_lib.features import as_functional
 from distill_lib.losses import hard_label_loss, soft_target_loss
 from distill_lib.signals import as_dataset
 from distill_lib.terms import DistillationTerm
@@ -138,7 +139,7 @@ def mixup(seed=0):
 
 
 def _cohort(build, peers):
-    members = [build() for _ in range(peers)]
+    members = [as_functional(build()) for _ in range(peers)]
     named = [keras.Model(m.input, m.output, name=f"peer{k}") for k, m in enumerate(members)]
     inputs = keras.Input(members[0].input.shape[1:])
     return keras.Model(inputs, {member.name: member(inputs) for member in named})

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from test_distiller import LABEL_LOSS, LABELS, X, compiled, hint, net, soft, teacher_net
 
+from distill_lib import losses
 from distill_lib.activations import last_activation, without_last_activation
 from distill_lib.distiller import Distiller
 from distill_lib.features import with_outputs
+from distill_lib.terms import DistillationTerm
 
 
 def ending(*layers, shape=(6,)):
@@ -174,3 +176,26 @@ def test_other_outputs_may_be_probabilities():
     distiller = compiled(Distiller(teacher_net(), student, soft()), loss=loss)
     y = {"logits": LABELS, "other": (LABELS[:, None] > 0).astype("float32")}
     assert np.isfinite(distiller.fit(X, y, verbose=0).history["loss"][0])
+
+
+def several(metrics=None, loss=None, term=losses.soft_target_loss):
+    teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    distiller = Distiller(teacher, student, DistillationTerm(term))
+    loss = loss or keras.losses.BinaryCrossentropy(from_logits=True)
+    distiller.compile("sgd", loss, metrics=metrics)
+    return distiller.fit(np.ones((2, 4)), np.ones((2, 3)), verbose=0)
+
+
+def test_several_labels_at_once_have_losses_and_metrics_of_their_own():
+    bernoulli = losses.bernoulli_soft_target_loss
+    with pytest.raises(ValueError, match="must be bernoulli_soft_target_loss or the like"):
+        several()
+    for metric in ("accuracy", "acc", keras.metrics.BinaryAccuracy()):
+        with pytest.raises(ValueError, match=r"write keras.metrics.BinaryAccuracy\(threshold="):
+            several([metric], term=bernoulli)
+    right = [keras.metrics.BinaryAccuracy(threshold=0.0)]
+    assert np.isfinite(several(right, term=bernoulli).history["loss"][0])
+    focal = keras.losses.BinaryFocalCrossentropy(from_logits=True)
+    with pytest.raises(ValueError, match="a softmax loss"):
+        several(loss=focal)

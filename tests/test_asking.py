@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from distill_lib.teacher.asking import RowsChecksum, checksum_of, input_batches
+from distill_lib.teacher.asking import RowsChecksum, ask, checksum_of, input_batches
 
 X = np.random.default_rng(0).normal(size=(10, 5)).astype("float32")
 TEACHER = keras.Sequential([keras.Input((5,)), keras.layers.Identity()])
@@ -69,3 +69,11 @@ def test_labels_are_left_out():
         input_batches(TEACHER, data, 4), (X[:4], X[4:8], X[8:]), strict=True
     ):
         np.testing.assert_array_equal(batch, rows)
+
+
+def test_a_sequential_teacher_is_asked_too():
+    """It has no `output` of its own until it was called."""
+    teacher = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    x = np.ones((4, 3), "float32")
+    answers, _ = ask(teacher, x, None, 2, 0)
+    np.testing.assert_allclose(answers["logits"], teacher(x), rtol=1e-6)

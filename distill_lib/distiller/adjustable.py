@@ -2,7 +2,7 @@
 
 import keras
 
-from distill_lib.distiller import arguments, objective
+from distill_lib.distiller import arguments, label_losses, objective
 from distill_lib.features import ForwardPass
 from distill_lib.terms import is_number
 
@@ -113,7 +113,9 @@ class Adjustable(keras.Model):
             missing = "labels in y" if has_loss else "a loss in compile"
             raise ValueError(f"student_loss_weight must be 0, or else give {missing}")
         if has_loss:
-            arguments.check_takes_logits(self.loss, self.student, self.distillation_losses)
+            label_losses.check_takes_logits(self.loss, self.student, self.distillation_losses)
+            metrics = getattr(self._compile_metrics, "_user_metrics", None)
+            label_losses.check_several_labels(self.loss, metrics, self.distillation_losses)
         return has_loss and "labels" in given
 
     def _has_all_signals(self, given):

@@ -1,11 +1,9 @@
 """What a distiller is given: checked, and refused with a sentence that says what to write."""
 
-import inspect
-
 import keras
 import numpy as np
 
-from distill_lib.activations import PROBABILITIES, check_gives_logits, last_activation
+from distill_lib.activations import check_gives_logits
 from distill_lib.features import as_functional
 from distill_lib.signals.checks import check_not_probabilities
 from distill_lib.signals.stored import StoredSignal
@@ -15,7 +13,6 @@ INSTEAD = {
     "LogitsDistillation": "DistillationTerm(soft_target_loss, temperature=3.0)",
     "FeatureDistillation": "DistillationTerm(hint_loss, student_layer=..., teacher_layer=...)",
 }
-LOSSES_OF_PROBABILITIES = ("KLDivergence", "Poisson")
 
 
 def checked_terms(terms):
@@ -81,43 +78,6 @@ def index_of(term_name, names):
     if term_name not in names:
         raise ValueError(f"term_name must be one of {names}, got {term_name!r}")
     return names.index(term_name)
-
-
-def check_takes_logits(loss, student, terms):
-    """Refuse a label loss that takes logits for probabilities, or the other way round."""
-    own = loss.get("logits") if isinstance(loss, dict) else loss
-    activation = last_activation(student)
-    gives_logits = any(term.uses("student_logits") for term in terms) or activation == "linear"
-    takes = _takes_probabilities(own)
-    if gives_logits and takes:
-        rule = "take logits: give a loss object with from_logits=True"
-        raise ValueError(f"loss must {rule}, got {own!r}")
-    if activation in PROBABILITIES and takes is False:
-        rule = (
-            f"take probabilities (from_logits=False), because the student ends in {activation}"
-        )
-        raise ValueError(f"loss must {rule}, got {own!r}")
-
-
-def _takes_probabilities(loss):
-    """Whether a loss of Keras takes probabilities; ``None`` for one that does not care."""
-    if isinstance(loss, str):
-        if loss.lower() in ("crossentropy", "ce"):
-            return True
-        loss = keras.losses.get(loss)
-    if isinstance(loss, (list, tuple)):
-        loss = loss[0]
-    if type(loss).__name__ in LOSSES_OF_PROBABILITIES:
-        return True
-    if hasattr(loss, "from_logits"):
-        return not loss.from_logits
-    is_function = callable(loss) and not isinstance(loss, keras.losses.Loss)
-    if not is_function:
-        return None
-    if loss in (keras.losses.kl_divergence, keras.losses.poisson):
-        return True
-    option = inspect.signature(loss).parameters.get("from_logits")
-    return None if option is None else not option.default
 
 
 def signals_in(y, terms):

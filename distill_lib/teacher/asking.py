@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.features import with_outputs
+from distill_lib.features import as_functional, with_outputs
 from distill_lib.signals.checks import check_not_probabilities, check_values
 from distill_lib.signals.stored import row_count
 
@@ -41,9 +41,9 @@ def ask(teacher, x, layers, batch_size, verbose):
 def answering(teacher, layers):
     """A function of a batch of inputs to ``{"logits": ..., "features/<name>": ...}``."""
     paths = paths_by_name(layers)
-    is_functional = bool(getattr(teacher, "inputs", None))
+    functional = as_functional(teacher)
     # Whether a path is a key of the answer can be known before only of a functional model.
-    output = teacher.output if is_functional else dict.fromkeys(paths.values())
+    output = functional.output if functional else dict.fromkeys(paths.values())
     keys = output.keys() if isinstance(output, dict) else set()
     inner = {f"features/{name}": path for name, path in paths.items() if path not in keys}
     model = with_outputs(teacher, inner) if inner else teacher
