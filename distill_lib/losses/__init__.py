@@ -21,7 +21,7 @@
   rules out what the teacher, or the label, thinks possible has a loss of infinity.
 - *Broken numbers*: where logits or features hold nan, or logits +inf, the loss is not finite.
 - *Errors*: ``ValueError`` for shapes that do not fit, fewer classes or examples than the
-  formula needs, labels that are no classes, and knobs out of range (:func:`check_knob`). Inside
+  formula needs, labels that are no classes, and knobs out of range (``check_knob``). Inside
   a traced program values are not known: there such a label or knob makes the loss nan.
 """
 

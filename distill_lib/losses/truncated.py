@@ -2,7 +2,7 @@
 
 What is compared are k + 1 outcomes: each kept class, and "any other class". Merging outcomes
 never raises a divergence, so these losses are lower bounds of the divergence of all classes.
-Both arrays of the teacher come from :meth:`distill_lib.signals.StoredSignal.arrays_by_name`.
+Both arrays of the teacher come from ``arrays_by_name`` of a stored signal.
 """
 
 from numbers import Real

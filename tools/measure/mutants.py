@@ -66,18 +66,28 @@ def _imports(path):
 
 
 def _tests_of(file, imports, root, above=()):
-    """The test files of `file`, or else of those that import it, `above` left out."""
+    """The test files of `file`: of its name, else of its package, else of its users.
+
+    A private file is judged by the tests of its users in any case.
+    """
     inside = Path(file).relative_to(PACKAGE)
-    name = re.compile(rf"(^|_){re.escape(inside.stem.strip('_'))}(_|$)")
-    folder = root / "tests" / inside.parent
-    paths = [path for path in folder.glob("test_*.py") if name.search(path.stem[5:])]
-    found = {path.relative_to(root).as_posix() for path in paths}
-    if found and not inside.stem.startswith("_"):
-        return found
+    own = _tests_named(inside.stem.strip("_"), inside, root)
+    if not inside.stem.startswith("_"):
+        for package in inside.parts[:-1]:
+            own = own or _tests_named(package, inside, root)
+        if own:
+            return own
     dotted = file.removesuffix(".py").replace("/", ".")
     users = [user for user in imports if dotted in imports[user] and user not in above]
-    tests = (_tests_of(user, imports, root, (*above, file)) for user in users)
-    return found.union(*tests)
+    return own.union(*(_tests_of(user, imports, root, (*above, file)) for user in users))
+
+
+def _tests_named(word, inside, root):
+    """The test files with a word in their name, of all or of the file's own folder."""
+    pattern = re.compile(rf"(^|_){re.escape(word)}(_|$)")
+    folders = {root / "tests", root / "tests" / inside.parent}
+    paths = {path for folder in folders for path in folder.glob("test_*.py")}
+    return {p.relative_to(root).as_posix() for p in paths if pattern.search(p.stem[5:])}
 
 
 def parsed(arguments, files):
