@@ -11,13 +11,9 @@ def copy_model(model, replacements=None):
     Functional and Sequential models are copied layer by layer; every other layer is made anew
     from its ``get_config()``.
 
-    Args:
-        model: a built Functional or Sequential model.
-        replacements: ``{id(layer): built layer}``, what stands in the copy for a layer of the
-            model or of its inner models.
-
-    Raises:
-        ValueError: if the model has no graph of layers, as a subclassed one.
+    ``replacements`` is ``{id(layer): built layer}``: what stands in the copy for a layer of the
+    model or of its inner models. ``ValueError`` if the model has no graph of layers, as a
+    subclassed one or a Sequential that is not built.
     """
     is_sequential = isinstance(model, keras.Sequential) and model.built
     if not is_sequential and not hasattr(model, "_nodes_by_depth"):
@@ -38,10 +34,8 @@ def quantise_int8(model):
     This is Keras's own ``quantize("int8")``. Keras 3.15 does so for Dense, EinsumDense (also
     those inside attention) and Embedding, and quantises the inputs of a Dense layer on the
     fly; all other layers keep their floats. A Dense layer's file shrinks to about a quarter;
-    a CPU is not faster, and the quantised kernels cannot be trained.
-
-    Raises:
-        ValueError: if the model has none of these layers.
+    a CPU is not faster, and the quantised kernels cannot be trained. ``ValueError`` if the
+    model has none of these layers.
     """
     copy = copy_model(model)
     # The filter avoids Keras's warning for each layer, or subclass, that it cannot quantise.

@@ -4,8 +4,7 @@ import keras
 
 from distill_lib.compress.copying import inner_layers
 
-# Entries of a layer's configuration that say nothing of the function it computes when it is
-# not trained.
+# Entries of a layer's configuration that do not change its answers outside of training.
 NOT_FUNCTION = {"name", "trainable", "dtype", "rate", "dropout", "recurrent_dropout", "seed"}
 NOT_FUNCTION |= {"momentum", "registered_name", "build_config", "shared_object_id"}
 NOT_FUNCTION_ENDS = ("_initializer", "_regularizer", "_constraint")
@@ -47,7 +46,8 @@ def _layer(model, role, name):
 
 
 def _check_pair(own, other):
-    shapes, given = ([w.shape for w in one.get_weights()] for one in (own, other))
+    shapes = [weight.shape for weight in own.get_weights()]
+    given = [weight.shape for weight in other.get_weights()]
     if not shapes:
         raise ValueError(f"layer_names must name layers with weights, got {own.name!r}")
     if shapes != given:

@@ -17,18 +17,14 @@ def factorise_low_rank(model, rank_fraction, layer_names=None):
     A Dense kernel ``(m, n)`` becomes ``(m, r)`` times ``(r, n)``. The kernel of a convolution,
     such as ``(k, k, c, f)``, is seen as a matrix with m = k k c and n = f: it becomes a k x k
     convolution to r channels and a 1 x 1 convolution to f. The two layers stand in the copy
-    as one ``keras.Sequential`` under the old name. The squared error of a kernel is the sum of
-    the squares of the singular values that are dropped; no other product of rank r has a
-    smaller one (Eckart and Young, 1936).
+    as one ``keras.Sequential`` under the old name. No other product of rank r has a smaller
+    squared error (Eckart and Young, 1936). A ``kernel_regularizer`` still penalises the
+    product (:class:`PenalisedPair`).
 
-    A layer for which r (m + n) is not below m n stays as it is, for it would grow. If the
-    layer has a ``kernel_regularizer``, the penalty is still that of the product, so that the
-    copy is tuned towards the same objective (:class:`PenalisedPair`).
-
-    Can be factorised: layers of exactly the classes Dense, Conv1D, Conv2D and Conv3D, in the
-    model or in its inner models, with one group and floating-point kernels, and without a
-    ``kernel_constraint`` (two factors cannot keep it) or LoRA weights. Layers inside wrappers
-    such as ``TimeDistributed`` are not reached.
+    A layer for which r (m + n) is not below m n stays as it is, for it would grow. So do all
+    layers but Dense, Conv1D, Conv2D and Conv3D of the model or of its inner models, and of
+    these subclasses and those with groups, a ``kernel_constraint``, integers or LoRA weights.
+    Layers inside wrappers such as ``TimeDistributed`` are not reached.
 
     Args:
         model: a built Functional or Sequential model.

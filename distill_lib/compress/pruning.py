@@ -18,12 +18,8 @@ def prune_magnitude(model, sparsity):
     """Return a copy of a model whose smallest kernel weights are zero.
 
     The weights of all kernels are ranked together by their absolute values. (Han et al., 2015,
-    prune layer by layer.) Zeros save space or time only where a format or a program is made
-    for them.
-
-    Args:
-        model: a built Functional or Sequential model.
-        sparsity: the share of the kernel weights that become zero, at least 0 and below 1.
+    prune layer by layer.) ``sparsity`` is the share that becomes zero, at least 0 and below 1.
+    Zeros save space or time only where a format or a program is made for them.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must be at least 0 and below 1, got {sparsity}")
@@ -46,14 +42,9 @@ def sparsity(model):
 def keep_pruned(model, pruned):
     """Hold at zero the kernel weights of ``model`` that are zero in ``pruned``; return it.
 
-    Each kernel gets a constraint, which every optimiser applies after its update. A constraint
-    that it had already is applied first. No file keeps the new one: call the function again
-    after loading.
-
-    Args:
-        model: a built model, changed in place.
-        pruned: a model whose kernels have the same shapes in the same order, often the same
-            model.
+    The kernels of both, often one model, have the same shapes in the same order. Each kernel
+    gets a constraint, which every optimiser applies after its update. A constraint that it had
+    already is applied first. No file keeps the new one: call the function again after loading.
     """
     kernels, others = _kernels(model), _kernels(pruned)
     shapes = [tuple(kernel.shape) for kernel in kernels]

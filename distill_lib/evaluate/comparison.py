@@ -30,10 +30,9 @@ def compare(candidate, control, *, higher_is_better=True, confidence=0.95):
     """Compare two ways of training over paired seeds.
 
     The interval is Student's t for the mean of the differences, so it takes them as
-    independent and roughly normal. The verdict is "better" or "worse" if the interval
-    leaves out zero, else "cannot tell". If the two are equal in every pair, the interval is
-    [0, 0] and the verdict "cannot tell". What is the same in every run, such as bytes or
-    multiply-adds, needs no interval: compare it with ``<``.
+    independent and roughly normal. The verdict is "better" or "worse" if the interval leaves
+    out zero, else "cannot tell"; so it is, with [0, 0], if the two are equal in every pair.
+    What is the same in every run, such as bytes, needs no interval: compare it with ``<``.
 
     Args:
         candidate: one number for each of two or more seeds, such as accuracies.
