@@ -3,6 +3,8 @@
 import keras
 from keras.layers import Dense, EinsumDense, Embedding, InputLayer
 
+from distill_lib.features import as_functional
+
 
 def copy_model(model, replacements=None):
     """Return an uncompiled copy of a model: the same layers, names, flags and weights.
@@ -15,8 +17,7 @@ def copy_model(model, replacements=None):
     model or of its inner models. ``ValueError`` if the model has no graph of layers, as a
     subclassed one or a Sequential that is not built.
     """
-    is_sequential = isinstance(model, keras.Sequential) and model.built
-    if not is_sequential and not hasattr(model, "_nodes_by_depth"):
+    if as_functional(model) is None:
         kind = type(model).__name__
         raise ValueError(f"model must be a built Functional or Sequential, got a {kind}")
     replacements = replacements or {}

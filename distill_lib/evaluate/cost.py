@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from distill_lib.features import as_functional
+
 # Their kernels meet every position of the output.
 BY_OUTPUT = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 BY_OUTPUT += (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -58,14 +60,12 @@ def latency(function, *, repeats=30, warmup=5):
 def operation_count(model):
     """Return the multiply-adds that a Functional or Sequential model needs for one example.
 
-    Counted are the products with weights in dense layers, convolutions (strided, dilated,
-    grouped, transposed, depthwise, separable), ``EinsumDense``, recurrent layers (at every
-    step) and attention, with the two products of activations in attention: queries with keys
-    and weights with values, without any saving by masks. A layer that is called several times
-    counts as often, also inside inner models, ``TimeDistributed`` and ``Bidirectional``.
-
-    By convention additions of biases, activations, pooling, normalisation and the look-up of
-    embeddings count nothing, nor does any other layer without weights.
+    Counted are the products with weights in dense layers, convolutions of all kinds,
+    ``EinsumDense``, recurrent layers (at every step) and attention, and in attention those of
+    queries with keys and of weights with values, without any saving by masks. A layer that is
+    called several times counts as often, also inside inner models, ``TimeDistributed`` and
+    ``Bidirectional``. By convention biases, activations, pooling, normalisation, the look-up
+    of embeddings and any other layer without weights count nothing.
 
     Raises:
         ValueError: for a layer with weights that is none of these, a product of two
@@ -73,18 +73,17 @@ def operation_count(model):
             model without a graph, and sizes that are unknown until run time, as with
             ``keras.Input((None, None, 3))``.
     """
-    if isinstance(model, keras.Sequential) and model.built:
-        model = keras.Model(model.inputs, model.outputs)
-    if not hasattr(model, "_nodes_by_depth"):
+    functional = as_functional(model)
+    if functional is None:
         kind = type(model).__name__
         raise ValueError(f"model must be a built Functional or Sequential, got a {kind}")
+    total = 0
     # Keras has no public name for the calls in a graph; `layer.output` knows only the first.
-    nodes = [node for same in model._nodes_by_depth.values() for node in same]
-    return sum(
-        _count(node.operation, _input_shapes(node), node.outputs[0].shape[1:])
-        for node in nodes
-        if not node.is_input
-    )
+    for nodes in functional._nodes_by_depth.values():
+        for node in nodes:
+            if not node.is_input:
+                total += _count(node.operation, _input_shapes(node), node.outputs[0].shape[1:])
+    return total
 
 
 def _input_shapes(node):
@@ -102,7 +101,7 @@ def _input_shapes(node):
 
 def _count(layer, shapes, output):
     """Return the multiply-adds of one call of a layer or model, or of another operation."""
-    if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
+    if isinstance(layer, keras.Model) and as_functional(layer):
         return operation_count(layer)
     kind = type(layer)
     is_free = kind in FREE or not getattr(layer, "weights", [])

@@ -29,15 +29,12 @@ def predict_logits(model, x, batch_size=500):
             :class:`~distill_lib.training.students.Students` of ``train_many``, which answer as
             one program.
         x: an array of n examples, or a dictionary or tuple of arrays as the model takes them.
+            ``ValueError`` for anything else, such as a ``tf.data.Dataset``.
         batch_size: how many examples go through the model at a time.
 
     Returns:
         An array ``(n, outputs)``, or arrays in the structure of the model's outputs; of
         students ``(students, n, outputs)``.
-
-    Raises:
-        ValueError: if x is no array of examples, as a ``tf.data.Dataset``, or holds arrays of
-            different lengths.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
