@@ -49,6 +49,8 @@ def test_operations_by_hand():
             (9, 9, 4),
             16 * (9 * 8 + 8 * 6),
         ),
+        (layers.Conv2D(6, 3, data_format="channels_first"), (4, 9, 9), 49 * (9 * 4 * 6)),
+        (layers.Conv1DTranspose(6, 3, data_format="channels_first"), (4, 9), 9 * (3 * 4 * 6)),
         (layers.EinsumDense("abc,cd->abd", (None, 7)), (4, 5), 4 * 5 * 7),
         (layers.EinsumDense("...x,xyz->...yz", (2, 3)), (4, 5), 4 * 5 * 2 * 3),
         (layers.EinsumDense("abcd,cde->abe", (4, 7)), (4, 2, 3), 4 * 2 * 3 * 7),
@@ -124,6 +126,15 @@ def test_integers_are_counted_as_floats():
     expected = 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8 + 5 * 8 * 4 + 5 * 4 * 3
     assert operation_count(model) == expected
     assert operation_count(quantise_int8(model)) == expected
+
+
+def test_packed_integers_are_counted_by_their_number():
+    """Two numbers of 4 bits share a byte; the kernels look half as large."""
+    x = keras.Input((5, 8))
+    model = keras.Model(x, layers.MultiHeadAttention(2, 4)(x, x))
+    expected = operation_count(model)
+    model.quantize("int4", filters=lambda layer: type(layer) is layers.EinsumDense)
+    assert operation_count(model) == expected
 
 
 def test_grouped_attention_by_hand():
