@@ -103,10 +103,9 @@ def _count(layer, shapes, output):
     """Return the multiply-adds of one call of a layer or model, or of another operation."""
     if isinstance(layer, keras.Model) and as_functional(layer):
         return operation_count(layer)
-    kind = type(layer)
-    is_free = kind in FREE or not getattr(layer, "weights", [])
-    if is_free and kind not in WRAPPERS and kind.__name__ not in PRODUCTS:
+    if _is_free(layer):
         return 0
+    kind = type(layer)
     for shape in shapes.values():
         if None in shape:
             raise ValueError(f"layer {layer.name!r} must have known sizes, got {shape}")
@@ -126,6 +125,14 @@ def _count(layer, shapes, output):
         return first[0] * _count(layer.layer, {"inputs": first[1:]}, output[1:])
     rule = "model must consist of layers whose multiply-adds can be counted"
     raise ValueError(f"{rule}, got {layer.name!r} of the class {kind.__name__}")
+
+
+def _is_free(layer):
+    """Whether a call of a layer or operation counts nothing, whatever the sizes."""
+    kind = type(layer)
+    if kind in WRAPPERS or kind.__name__ in PRODUCTS:
+        return False
+    return kind in FREE or not getattr(layer, "weights", [])
 
 
 def _positions(layer, shape):
