@@ -255,6 +255,17 @@ def test_the_penalty_stays_that_of_the_product(regularizer, tmp_path):
     assert float(sum(twice.losses)) == pytest.approx(before, rel=1e-5)
 
 
+def test_a_frozen_pair_with_a_penalty_stays_frozen(tmp_path):
+    inputs = keras.Input((6,))
+    frozen = layers.Dense(5, kernel_regularizer="l2", trainable=False, name="frozen")
+    copy = compress.factorise_low_rank(keras.Model(inputs, frozen(inputs)), 2 / 5)
+    copy.save(tmp_path / "low.keras")
+    again = keras.models.load_model(tmp_path / "low.keras")
+    for one in (copy, compress.copy_model(copy), again):
+        assert not one.get_layer("frozen").trainable_weights
+        assert not one.losses
+
+
 def test_the_penalty_of_a_product_moves_both_factors():
     """Without any data, one step of SGD is that of the gradient of |A B|^2."""
     inputs = keras.Input((6,))

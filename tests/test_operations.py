@@ -49,6 +49,8 @@ def test_operations_by_hand():
             (9, 9, 4),
             16 * (9 * 8 + 8 * 6),
         ),
+        (layers.Conv2D(6, 3, data_format="channels_first"), (4, 9, 9), 49 * (9 * 4 * 6)),
+        (layers.Conv1DTranspose(6, 3, data_format="channels_first"), (4, 9), 9 * (3 * 4 * 6)),
         (layers.EinsumDense("abc,cd->abd", (None, 7)), (4, 5), 4 * 5 * 7),
         (layers.EinsumDense("...x,xyz->...yz", (2, 3)), (4, 5), 4 * 5 * 2 * 3),
         (layers.EinsumDense("abcd,cde->abe", (4, 7)), (4, 2, 3), 4 * 2 * 3 * 7),
@@ -100,6 +102,15 @@ def test_a_mask_does_not_change_the_count():
     assert counts == [4 * 5 * 8 * 8 + 2 * 5 * 5 * 8] * 2
 
 
+def test_a_gate_of_attention_is_one_more_projection_of_the_queries():
+    query, value = keras.Input((5, 8)), keras.Input((6, 7))
+    counts = []
+    for use_gate in (False, True):
+        layer = layers.MultiHeadAttention(2, 4, value_dim=3, use_gate=use_gate)
+        counts.append(operation_count(keras.Model([query, value], layer(query, value))))
+    assert counts[1] - counts[0] == 5 * 8 * (2 * 3)
+
+
 def test_attention_along_one_axis():
     """Axis 2 of (3, 4): each of 12 tokens attends to 4."""
     x = keras.Input((3, 4, 8))
@@ -115,6 +126,15 @@ def test_integers_are_counted_as_floats():
     expected = 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8 + 5 * 8 * 4 + 5 * 4 * 3
     assert operation_count(model) == expected
     assert operation_count(quantise_int8(model)) == expected
+
+
+def test_packed_integers_are_counted_by_their_number():
+    """Two numbers of 4 bits share a byte; the kernels look half as large."""
+    x = keras.Input((5, 8))
+    model = keras.Model(x, layers.MultiHeadAttention(2, 4)(x, x))
+    expected = operation_count(model)
+    model.quantize("int4", filters=lambda layer: type(layer) is layers.EinsumDense)
+    assert operation_count(model) == expected
 
 
 def test_grouped_attention_by_hand():
@@ -171,6 +191,13 @@ class Scale(layers.Layer):
         return shape
 
 
+def product_in_a_wrapper(x):
+    """A model without weights, once for each step."""
+    step = keras.Input((2, 2))
+    inner = keras.Model(step, keras.ops.matmul(step, step))
+    return layers.TimeDistributed(inner)(layers.Reshape((3, 2, 2))(x))
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -179,6 +206,7 @@ class Scale(layers.Layer):
         (layers.SpectralNormalization(layers.Dense(4)), "SpectralNormalization"),
         (layers.TimeDistributed(Scale()), "Scale"),
         (layers.RNN(layers.LSTMCell(4)), "RNN"),
+        (product_in_a_wrapper, "Matmul"),
         (lambda x: layers.Dot(2)([x, x]), "Dot"),
         (lambda x: layers.Attention()([x, x]), "Attention"),
         (lambda x: keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1))), "Matmul"),

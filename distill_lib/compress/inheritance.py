@@ -4,8 +4,7 @@ import keras
 
 from distill_lib.compress.copying import inner_layers
 
-# Entries of a layer's configuration that say nothing of the function it computes when it is
-# not trained.
+# Entries of a layer's configuration that do not change its answers outside of training.
 NOT_FUNCTION = {"name", "trainable", "dtype", "rate", "dropout", "recurrent_dropout", "seed"}
 NOT_FUNCTION |= {"momentum", "registered_name", "build_config", "shared_object_id"}
 NOT_FUNCTION_ENDS = ("_initializer", "_regularizer", "_constraint")
@@ -24,35 +23,40 @@ def inherit_weights(student, teacher, layer_names):
             with weights of other shapes, or that compute different functions of their weights
             (another class, activation, stride and so on). Then nothing is copied.
     """
-    names = layer_names if isinstance(layer_names, dict) else {n: n for n in layer_names}
-    if not names:
+    if not isinstance(layer_names, dict):
+        layer_names = {name: name for name in layer_names}
+    if not layer_names:
         raise ValueError(f"layer_names must hold at least one name, got {layer_names}")
-    others = [_layer(teacher, "teacher", name) for name in names.values()]
-    pairs = list(zip([_layer(student, "student", n) for n in names], others, strict=True))
-    for own, other in pairs:
+    pairs = []
+    for own_name, other_name in layer_names.items():
+        other = _layer(teacher, "teacher", other_name)
+        own = _layer(student, "student", own_name)
         _check_pair(own, other)
+        pairs.append((own, other))
     for own, other in pairs:
         own.set_weights(other.get_weights())
     return student
 
 
 def _layer(model, role, name):
-    if name not in (names := [layer.name for layer in model.layers]):
+    names = [layer.name for layer in model.layers]
+    if name not in names:
         raise ValueError(f"layer_names must be among the {role}'s {names}, got {name!r}")
     return model.get_layer(name)
 
 
 def _check_pair(own, other):
-    shapes, given = ([w.shape for w in one.get_weights()] for one in (own, other))
+    shapes = [weight.shape for weight in own.get_weights()]
+    given = [weight.shape for weight in other.get_weights()]
     if not shapes:
         raise ValueError(f"layer_names must name layers with weights, got {own.name!r}")
     if shapes != given:
         rule = f"layer {own.name!r} must get weights of shapes {shapes}"
         raise ValueError(f"{rule}, got {given}")
-    functions, expected = _functions(other), _functions(own)
-    if functions != expected:
+    expected, found = _functions(own), _functions(other)
+    if expected != found:
         rule = f"layer {own.name!r} must compute what the teacher's {other.name!r} computes"
-        raise ValueError(f"{rule}, {expected}, got {functions}")
+        raise ValueError(f"{rule}, {expected}, got {found}")
 
 
 def _functions(layer):

@@ -1,5 +1,7 @@
 """Low rank: one layer in two thinner ones, by the truncated singular value decomposition."""
 
+from math import prod
+
 import keras
 import numpy as np
 from keras.layers import Conv1D, Conv2D, Conv3D, Dense
@@ -15,21 +17,17 @@ def factorise_low_rank(model, rank_fraction, layer_names=None):
     A Dense kernel ``(m, n)`` becomes ``(m, r)`` times ``(r, n)``. The kernel of a convolution,
     such as ``(k, k, c, f)``, is seen as a matrix with m = k k c and n = f: it becomes a k x k
     convolution to r channels and a 1 x 1 convolution to f. The two layers stand in the copy
-    as one ``keras.Sequential`` under the old name. The squared error of a kernel is the sum of
-    the squares of the singular values that are dropped; no other product of rank r has a
-    smaller one (Eckart and Young, 1936).
+    as one ``keras.Sequential`` under the old name. No other product of rank r has a smaller
+    squared error (Eckart and Young, 1936). A ``kernel_regularizer`` still penalises the
+    product (:class:`PenalisedPair`).
 
-    A layer for which r (m + n) is not below m n stays as it is, for it would grow. If the
-    layer has a ``kernel_regularizer``, the penalty is still that of the product, so that the
-    copy is tuned towards the same objective (:class:`PenalisedPair`).
-
-    Can be factorised: layers of exactly the classes Dense, Conv1D, Conv2D and Conv3D, in the
-    model or in its inner models, with one group and floating-point kernels, and without a
-    ``kernel_constraint`` (two factors cannot keep it) or LoRA weights. Layers inside wrappers
-    such as ``TimeDistributed`` are not reached.
+    A layer for which r (m + n) is not below m n stays as it is, for it would grow. So do all
+    layers but Dense, Conv1D, Conv2D and Conv3D of the model or of its inner models, and of
+    these subclasses and those with groups, a ``kernel_constraint``, integers or LoRA weights.
+    Layers inside wrappers such as ``TimeDistributed`` are not reached.
 
     Args:
-        model: a built Functional or Sequential model. It is left as it is.
+        model: a built Functional or Sequential model.
         rank_fraction: r as a share of ``min(m, n)``, above 0 and at most 1; r is at least 1.
         layer_names: the names of the layers to factorise. ``None`` means all that can be.
 
@@ -45,11 +43,16 @@ def factorise_low_rank(model, rank_fraction, layer_names=None):
     unable = sorted(set(chosen) - set(names))
     if unable:
         raise ValueError(f"layer_names must be among {names}, got {unable}")
-    shrinking = [la for la in able if la.name in chosen and _shrinks(la, rank_fraction)]
-    if not shrinking:
+    pairs = {}
+    for layer in able:
+        *head, outputs = layer.kernel.shape
+        inputs = prod(head)
+        rank = max(1, round(rank_fraction * min(inputs, outputs)))
+        if layer.name in chosen and rank * (inputs + outputs) < inputs * outputs:
+            pairs[id(layer)] = _two_layers(layer, rank)
+    if not pairs:
         rule = "rank_fraction must make one of the layers smaller, r (m + n) < m n"
         raise ValueError(f"{rule}; got {rank_fraction} for the layers {chosen}")
-    pairs = {id(layer): _two_layers(layer, rank_fraction) for layer in shrinking}
     return copy_model(model, pairs)
 
 
@@ -66,14 +69,15 @@ class PenalisedPair(keras.Sequential):
     """
 
     def __init__(self, layers=None, penalty=None, **options):
-        self.penalty = keras.regularizers.get(penalty)
+        self.penalty = penalty
         super().__init__(layers, **options)
 
     def build(self, input_shape=None):
         super().build(input_shape)
         # Keras adds the regularizer of each trainable weight to the losses. That of the
         # second kernel looks at the first one too.
-        self.layers[1].kernel.regularizer = self._penalty_of_product
+        if len(self.layers) == 2:  # a file adds the layers one by one
+            self.layers[1].kernel.regularizer = self._penalty_of_product
 
     def _penalty_of_product(self, second):
         first = keras.ops.convert_to_tensor(self.layers[0].kernel)
@@ -86,14 +90,9 @@ class PenalisedPair(keras.Sequential):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        layers = [
-            keras.saving.deserialize_keras_object(one, custom_objects=custom_objects)
-            for one in config["layers"]
-        ]
-        penalty = keras.saving.deserialize_keras_object(
-            config["penalty"], custom_objects=custom_objects
-        )
-        return cls(layers, penalty, name=config["name"], trainable=config["trainable"])
+        pair = super().from_config(config, custom_objects)
+        pair.penalty = keras.regularizers.deserialize(config["penalty"], custom_objects)
+        return pair
 
 
 def _can_be_factorised(layer):
@@ -105,35 +104,23 @@ def _can_be_factorised(layer):
     return is_plain and is_float and getattr(layer, "groups", 1) == 1
 
 
-def _rank(layer, rank_fraction):
-    *head, outputs = layer.kernel.shape
-    return max(1, round(rank_fraction * min(np.prod(head), outputs)))
-
-
-def _shrinks(layer, rank_fraction):
-    *head, outputs = layer.kernel.shape
-    rows = np.prod(head)
-    return _rank(layer, rank_fraction) * (rows + outputs) < rows * outputs
-
-
-def _two_layers(layer, rank_fraction):
+def _two_layers(layer, rank):
     """Return two layers, the product of their kernels nearest to that of ``layer``."""
     kernel, *bias = layer.get_weights()
     *head, outputs = kernel.shape  # (m, n), or (k, k, c, f) of a convolution
-    rank = _rank(layer, rank_fraction)
     matrix = kernel.reshape(-1, outputs).astype("float64")
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     scale = np.diag(np.sqrt(values[:rank]))  # half of the scale for each of the two
     first_kernel = (left[:, :rank] @ scale).reshape(*head, rank)
     ones = [1] * (len(head) - 1)  # the kernel size of a 1 x 1 convolution; none for Dense
     second_kernel = (scale @ right[:rank]).reshape(*ones, rank, outputs)
-    pair = _pair_of(layer, rank)
+    pair = _new_pair(layer, rank)
     pair.set_weights([first_kernel, second_kernel, *bias])
     pair.trainable = layer.trainable
     return pair
 
 
-def _pair_of(layer, rank):
+def _new_pair(layer, rank):
     """Return the two layers with fresh weights, in one model under the old name."""
     same = layer.get_config() | {"kernel_regularizer": None}
     first = {"name": f"{layer.name}_in", "use_bias": False, "activation": None}
@@ -144,16 +131,12 @@ def _pair_of(layer, rank):
     else:
         first |= {"filters": rank}
         second |= {"kernel_size": 1, "strides": 1, "padding": "valid", "dilation_rate": 1}
-    parts = [keras.Input(batch_shape=_input_shape(layer), dtype=layer.compute_dtype)]
+    # Where a shared layer has inputs of several sizes, the pair takes any size.
+    shapes = [node.input_tensors[0].shape for node in layer._inbound_nodes]
+    sizes = zip(*shapes, strict=True)
+    shape = [axis[0] if len(set(axis)) == 1 else None for axis in sizes]
+    parts = [keras.Input(batch_shape=shape, dtype=layer.compute_dtype)]
     parts += [type(layer).from_config(same | changes) for changes in (first, second)]
     if layer.kernel_regularizer is None:
         return keras.Sequential(parts, name=layer.name)
     return PenalisedPair(parts, layer.kernel_regularizer, name=layer.name)
-
-
-def _input_shape(layer):
-    """Return the shape of a layer's inputs, ``None`` where it differs from call to call."""
-    shapes = [node.input_tensors[0].shape for node in layer._inbound_nodes]
-    shapes.append(layer.get_build_config()["input_shape"])
-    by_axis = zip(*shapes, strict=True)
-    return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in by_axis)

@@ -2,7 +2,8 @@
 
 A *kernel* is here every weight whose name ends in "kernel": those of dense layers, of all
 kinds of convolutions, of recurrent layers and of attention, at any depth, a shared one once.
-Biases, embeddings and the weights of normalisation are none.
+Biases, embeddings and the weights of normalisation are none. All functions raise
+``ValueError`` for a model without kernels, and for kernels that are not of floats.
 """
 
 from functools import partial
@@ -17,52 +18,33 @@ def prune_magnitude(model, sparsity):
     """Return a copy of a model whose smallest kernel weights are zero.
 
     The weights of all kernels are ranked together by their absolute values. (Han et al., 2015,
-    prune layer by layer.) Zeros save space or time only where a format or a program is made
-    for them.
-
-    Args:
-        model: a built Functional or Sequential model with at least one kernel.
-        sparsity: the share of the kernel weights that become zero, at least 0 and below 1.
-
-    Raises:
-        ValueError: if the share is out of range or the model has no kernel of floats.
+    prune layer by layer.) ``sparsity`` is the share that becomes zero, at least 0 and below 1.
+    Zeros save space or time only where a format or a program is made for them.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must be at least 0 and below 1, got {sparsity}")
     pruned = copy_model(model)
     kernels = _kernels(pruned)
-    sizes = np.abs(_joined(kernels))
-    smallest = np.argsort(sizes, kind="stable")[: round(sparsity * sizes.size)]
-    is_kept = np.ones(sizes.size, bool)
-    is_kept[smallest] = False
+    weights = _joined(kernels)
+    order = np.argsort(np.abs(weights), kind="stable")
+    weights[order[: round(sparsity * weights.size)]] = 0
     ends = np.cumsum([np.prod(kernel.shape) for kernel in kernels])
-    for kernel, kept in zip(kernels, np.split(is_kept, ends[:-1]), strict=True):
-        values = keras.ops.convert_to_numpy(kernel)
-        kernel.assign(np.where(kept.reshape(kernel.shape), values, 0))
+    for kernel, values in zip(kernels, np.split(weights, ends[:-1]), strict=True):
+        kernel.assign(values.reshape(kernel.shape))
     return pruned
 
 
 def sparsity(model):
-    """Return the share of kernel weights that are exactly zero, from 0 to 1.
-
-    ``ValueError`` if the model has no kernel of floats.
-    """
+    """Return the share of kernel weights that are exactly zero, from 0 to 1."""
     return float(np.mean(_joined(_kernels(model)) == 0))
 
 
 def keep_pruned(model, pruned):
     """Hold at zero the kernel weights of ``model`` that are zero in ``pruned``; return it.
 
-    Each kernel gets a constraint, which every optimiser applies after its update. A constraint
-    that it had already is applied first. No file keeps the new one: call the function again
-    after loading.
-
-    Args:
-        model: a built model, changed in place.
-        pruned: a model with the same kernels in the same order, often the same model.
-
-    Raises:
-        ValueError: if the two have kernels of other shapes, or none.
+    The kernels of both, often one model, have the same shapes in the same order. Each kernel
+    gets a constraint, which every optimiser applies after its update. A constraint that it had
+    already is applied first. No file keeps the new one: call the function again after loading.
     """
     kernels, others = _kernels(model), _kernels(pruned)
     shapes = [tuple(kernel.shape) for kernel in kernels]

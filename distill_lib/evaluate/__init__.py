@@ -1,7 +1,7 @@
 """Measures of quality, likeness and cost, and the verdict on a comparison over seeds."""
 
 from distill_lib.evaluate.comparison import Comparison, compare
-from distill_lib.evaluate.cost import file_size, latency, parameter_count
+from distill_lib.evaluate.cost import file_size, latency, operation_count, parameter_count
 from distill_lib.evaluate.measures import (
     accuracy,
     agreement,
@@ -10,8 +10,3 @@ from distill_lib.evaluate.measures import (
     predict_logits,
     rmse,
 )
-from distill_lib.evaluate.operations import operation_count
-
-__all__ = ["Comparison", "accuracy", "agreement", "calibration_error", "compare", "file_size"]
-__all__ += ["latency", "macro_f1", "operation_count", "parameter_count", "predict_logits"]
-__all__ += ["rmse"]

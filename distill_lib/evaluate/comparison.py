@@ -17,12 +17,10 @@ class Comparison:
     pairs: int
 
     def __str__(self):
-        width = self.high - self.low
-        numbers = [
-            0.0 if abs(number) < 1e-6 * width else number  # what rounding leaves of zero
-            for number in (self.difference, self.low, self.high)
-        ]
-        digits = _digits(*numbers)
+        numbers = (self.difference, self.low, self.high)
+        negligible = 1e-6 * (self.high - self.low)  # what rounding leaves of zero
+        numbers = [0.0 if abs(number) < negligible else number for number in numbers]
+        digits = _digits(numbers)
         difference, low, high = (f"{number:.{digits}f}" for number in numbers)
         sign = "" if difference.startswith("-") else "+"
         return f"{sign}{difference} [{low}, {high}] {self.verdict} ({self.pairs} pairs)"
@@ -32,10 +30,9 @@ def compare(candidate, control, *, higher_is_better=True, confidence=0.95):
     """Compare two ways of training over paired seeds.
 
     The interval is Student's t for the mean of the differences, so it takes them as
-    independent and roughly normal. The verdict is "better" or "worse" if the interval
-    leaves out zero, else "cannot tell". If the two are equal in every pair, the interval is
-    [0, 0] and the verdict "cannot tell". What is the same in every run, such as bytes or
-    multiply-adds, needs no interval: compare it with ``<``.
+    independent and roughly normal. The verdict is "better" or "worse" if the interval leaves
+    out zero, else "cannot tell"; so it is, with [0, 0], if the two are equal in every pair.
+    What is the same in every run, such as bytes, needs no interval: compare it with ``<``.
 
     Args:
         candidate: one number for each of two or more seeds, such as accuracies.
@@ -60,16 +57,20 @@ def compare(candidate, control, *, higher_is_better=True, confidence=0.95):
         rule = "candidate and control must differ by more than one constant"
         got = f"{differences[0]:g} in each of {len(one)} pairs"
         raise ValueError(f"{rule}: without spread there is no interval, got {got}")
-    mean, error = differences.mean(), stats.sem(differences)
-    half_width = error * stats.t.ppf((1 + confidence) / 2, df=len(one) - 1)
-    low, high = float(mean - half_width), float(mean + half_width)
-    verdict = _verdict(low, high, higher_is_better)
-    return Comparison(float(mean), low, high, verdict, len(one))
+    mean = float(differences.mean())
+    quantile = stats.t.ppf((1 + confidence) / 2, df=len(one) - 1)
+    half_width = float(quantile * stats.sem(differences))
+    low, high = mean - half_width, mean + half_width
+    if low <= 0 <= high:
+        verdict = "cannot tell"
+    else:
+        verdict = "better" if (low > 0) == higher_is_better else "worse"
+    return Comparison(mean, low, high, verdict, len(one))
 
 
 def _pairs(candidate, control):
     """Return the numbers of both as two arrays in the same order."""
-    if all(hasattr(numbers, "loc") for numbers in (candidate, control)):  # pandas
+    if hasattr(candidate, "loc") and hasattr(control, "loc"):  # of pandas
         unique = candidate.index.is_unique and control.index.is_unique
         if not unique or set(candidate.index) != set(control.index):
             rule = "candidate and control must have the same index, each entry once"
@@ -92,21 +93,11 @@ def _rounding(numbers):
     return 4 * precision * np.abs(numbers).max()
 
 
-def _verdict(low, high, higher_is_better):
-    if low <= 0 <= high:
-        return "cannot tell"
-    candidate_is_higher = low > 0
-    return "better" if candidate_is_higher == higher_is_better else "worse"
-
-
-def _digits(difference, low, high):
-    """Return how many decimals show every sign and tell the ends apart: three or more."""
+def _digits(numbers):
+    """Return how many decimals show every sign and tell the two ends apart: three or more."""
     for digits in range(3, 300):
-        shown = [round(number, digits) for number in (difference, low, high)]
-        signs_show = all(
-            short != 0 or number == 0
-            for short, number in zip(shown, (difference, low, high), strict=True)
-        )
-        if signs_show and (shown[1] != shown[2] or low == high):
-            return digits
-    return 300
+        shown = [round(number, digits) for number in numbers]
+        no_sign_is_lost = shown.count(0) == numbers.count(0)
+        if no_sign_is_lost and len(set(shown[1:])) == len(set(numbers[1:])):
+            break
+    return digits

@@ -1,8 +1,8 @@
 """What the losses refuse: shapes that do not fit, and numbers outside their range.
 
-A number whose value can be read is refused with a ``ValueError``. Inside a program that is
-being traced (``fit``, ``tf.function``) values are not known yet. There the number becomes nan,
-and so does the loss: it can be noticed, which a wrong finite number cannot.
+Inside a program that is being traced (``fit``, ``tf.function``) values are not known yet. There
+a number out of range becomes nan, and so does the loss: it can be noticed, which a wrong finite
+number cannot.
 """
 
 from math import inf, nan
@@ -36,8 +36,8 @@ KNOBS = {  # name: (rule in words, rule as a function of a number or a tensor)
 def check_knob(name, value):
     """Refuse a value that the losses of this package do not accept for the knob of this name.
 
-    The losses check their knobs themselves. This function is for a number that is about to be
-    put into a ``keras.Variable``, and for a Variable between two steps of training.
+    The losses check their knobs themselves. This is for a number that is about to be put into a
+    ``keras.Variable``, and for a Variable between two steps of training.
 
     Args:
         name: the name of the knob, such as ``"temperature"``. A name that no loss of this
@@ -58,10 +58,7 @@ def check_knob(name, value):
 
 
 def knob(name, value, dtype):
-    """Return a knob as a scalar tensor; see the top of this file for what is out of range.
-
-    The value is a number, a scalar tensor, or a Variable, which may change between steps.
-    """
+    """Return a knob, a number, scalar tensor or Variable, as a scalar tensor."""
     if isinstance(value, (Real, str)):  # directly in `dtype`: float32(0.1) is not float64(0.1)
         check_knob(name, value)
         return ops.convert_to_tensor(float(value), dtype=dtype)

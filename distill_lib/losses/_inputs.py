@@ -51,7 +51,7 @@ def softened(teacher_logits, student_logits, temperature):
 def one_hot(name, labels, logits):
     """Return booleans of the shape of the logits, true at the label of each example.
 
-    A label that is no class is refused, or where its value is not known has no true entry.
+    Where its value is not known, a label that is no class has no true entry.
     """
     labels = ops.convert_to_tensor(labels)
     advice = ""

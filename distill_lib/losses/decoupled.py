@@ -20,7 +20,11 @@ def decoupled_parts(*, labels, teacher_logits, student_logits, temperature=1.0):
     Source: Zhao et al. (2022), equation 7.
     """
     log_p, log_q, _ = softened(teacher_logits, student_logits, temperature)
-    return _parts(log_p, log_q, labels)
+    is_label = one_hot("labels", labels, log_p)
+    target_p, others_p = _split(log_p, is_label)
+    target_q, others_q = _split(log_q, is_label)
+    p_label = ops.exp(target_p[..., 0])
+    return divergence(target_p, target_q), divergence(others_p, others_q), p_label
 
 
 def decoupled_loss(
@@ -39,20 +43,15 @@ def decoupled_loss(
     counts. Here b is the same for all examples.
     Source: Zhao et al. (2022), equation 8; b = 8 and T = 4 are its usual values for CIFAR-100.
     """
-    log_p, log_q, factor = softened(teacher_logits, student_logits, temperature)
-    target, non_target, _ = _parts(log_p, log_q, labels)
-    target_weight = knob("target_weight", target_weight, target.dtype)
-    non_target_weight = knob("non_target_weight", non_target_weight, target.dtype)
-    return factor * (target_weight * target + non_target_weight * non_target)
-
-
-def _parts(log_p, log_q, labels):
-    """Return the target part, the non-target part and p[label], each ``(...)``."""
-    is_label = one_hot("labels", labels, log_p)
-    target_p, others_p = _split(log_p, is_label)
-    target_q, others_q = _split(log_q, is_label)
-    p_label = ops.exp(target_p[..., 0])
-    return divergence(target_p, target_q), divergence(others_p, others_q), p_label
+    target, non_target, _ = decoupled_parts(
+        labels=labels,
+        teacher_logits=teacher_logits,
+        student_logits=student_logits,
+        temperature=temperature,
+    )
+    target = knob("target_weight", target_weight, target.dtype) * target
+    non_target = knob("non_target_weight", non_target_weight, target.dtype) * non_target
+    return knob("temperature", temperature, target.dtype) ** 2 * (target + non_target)
 
 
 def _split(log_p, is_label):

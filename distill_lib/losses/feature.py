@@ -11,8 +11,7 @@ def hint_loss(*, teacher_features, student_features):
     """Return the FitNets hint, 0.5 mean_k (s_k - t_k)^2 over all features k of one example.
 
     The paper sums. With the mean, one weight of the loss serves layers of any size. Both
-    features have one shape ``(batch, ...)``; :mod:`distill_lib.features` has adapters that
-    bring the student's to the teacher's.
+    features have one shape; :mod:`distill_lib.features` has adapters to the teacher's.
     Source: Romero et al. (2015), equation 3.
     """
     teacher, student = feature_pair(teacher_features, student_features)

@@ -1,10 +1,8 @@
 """Relation knowledge: the shape that the examples of a batch make, whatever the widths.
 
-Features are ``(batch, ...)`` and are flattened. ``mask`` is ``(batch,)``, and true where the
-example counts: a masked one is compared with no other, and its loss is 0. Every loss is
-``(batch,)``. Those of distances and angles stay as they are when the features of one network
-are shifted, rotated, reflected or scaled. Those of products and cosines also stay, except
-under a shift.
+Features ``(batch, ...)`` are flattened; the mask and every loss are ``(batch,)``. The losses of
+distances and angles stay as they are when the features of one network are shifted, rotated,
+reflected or scaled. Those of products and cosines also stay, except under a shift.
 """
 
 from keras import ops
@@ -20,7 +18,7 @@ def distance_relation_loss(*, teacher_features, student_features, mask=None):
     """Return RKD-D, the mean over j != i of Huber(psi^S_ij - psi^T_ij), for each example i.
 
     psi_ij = |f_i - f_j| / (mean distance over i != j), for each network. Huber(x) is x^2 / 2
-    for |x| <= 1 and |x| - 1/2 beyond. The paper sums over pairs. Its code averages over all
+    for |x| <= 1, and |x| - 1/2 beyond. The paper sums over pairs. Its code averages over all
     batch^2 entries, the zero diagonal included: (batch - 1) / batch of this mean.
     Source: Park et al. (2019), section 3.2.1.
     """
@@ -102,7 +100,6 @@ def _partners(kept):
 
 
 def _huber(difference):
-    """Return x^2 / 2 for |x| <= 1, and |x| - 1/2 beyond."""
     size = ops.abs(difference)
     return ops.where(size <= 1, 0.5 * ops.square(difference), size - 0.5)
 

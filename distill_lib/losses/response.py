@@ -3,8 +3,7 @@
 KL(p || q) punishes a student that leaves out what the teacher thinks possible. KL(q || p)
 punishes one that says what the teacher thinks impossible. The mixtures lie between the two.
 Every loss with a temperature T has the factor T^2, which :func:`soft_target_loss` explains.
-Logits are ``(..., classes)`` and the losses ``(...)``, so that each token of a sequence and
-each pixel of a map may be an example.
+Each token of a sequence, and each pixel of a map, may be an example.
 """
 
 from math import inf
@@ -43,10 +42,9 @@ def hard_label_loss(*, labels, student_logits):
 def smoothed_label_loss(*, labels, student_logits, smoothing=0.1):
     """Return the cross-entropy with a smoothed label, for a smoothing s in [0, 1].
 
-    It is (1 - s) (-log q[label]) + s mean_i (-log q_i) at T = 1. This is what a teacher who
-    knows nothing would teach: the gradient is that of :func:`mixed_loss` with equal teacher
-    logits, T = 1 and ``soft_weight=s``. So the loss is the control for softness without
-    knowledge.
+    It is (1 - s) (-log q[label]) + s mean_i (-log q_i) at T = 1. The gradient is that of
+    :func:`mixed_loss` with equal teacher logits, T = 1 and ``soft_weight=s``: of a teacher who
+    knows nothing. So the loss is the control for softness without knowledge.
     Source: Szegedy et al. (2016), section 7; Yuan et al. (2020) for the teacher.
     """
     log_q = ops.log_softmax(as_logits("student_logits", student_logits), axis=-1)
@@ -96,8 +94,8 @@ def logit_matching_loss(*, teacher_logits, student_logits):
 def reverse_kl_loss(*, teacher_logits, student_logits, temperature=1.0):
     """Return the reverse divergence, T^2 KL(q || p) = T^2 sum_i q_i (log q_i - log p_i).
 
-    It is infinite where the teacher rules a class out (a logit of -inf) that the student does
-    not, which is refused. :func:`jensen_shannon_loss` is finite there.
+    A teacher that rules a class out (a logit of -inf) that the student does not is refused, for
+    the loss would be infinite. :func:`jensen_shannon_loss` is finite there.
     Source: Gu et al. (2024), section 2.1.
     """
     log_p, log_q, factor = softened(teacher_logits, student_logits, temperature)

@@ -4,8 +4,7 @@ Tokens are integers ``(batch, steps)``. Their losses are those of
 :mod:`~distill_lib.losses.response`. Two chain rules make losses of whole sequences,
 ``(batch,)``, of them: KL(p || q) is the expected sum of KL(p_t || q_t) over prefixes that the
 *teacher* writes, and KL(q || p) that of KL(q_t || p_t) over prefixes that the *student* writes.
-A mask ``(batch, steps)`` of tokens, or ``(batch,)`` of sequences, is true where the token
-counts. What does not count changes nothing, whatever token or logits stand there.
+A mask is ``(batch, steps)`` of tokens, or ``(batch,)`` of sequences.
 """
 
 from math import inf

@@ -51,10 +51,9 @@ def correlation_loss(
     1/2 (in the paper 1), and 0 where it is so on both sides. The authors' code has a factor
     T^2, which a correlation does not need.
 
-    Logits are ``(..., classes)``: every leading index is an example, such as each token of a
-    sequence, and all of them are compared with one another. ``mask`` has the leading axes, or
-    the first of them, and is true where the example counts. The weights b and w are any finite
-    numbers. Returns ``(...)``, with 0 where masked.
+    Every leading index of the logits is an example, such as each token of a sequence, and all
+    of them are compared with one another. ``mask`` has the leading axes, or the first of them.
+    The weights b and w are any finite numbers.
     Source: Huang et al. (2022), section 3.
     """
     teacher, student = logit_pair(teacher_logits, student_logits)
@@ -66,15 +65,10 @@ def correlation_loss(
     between_weight = knob("between_weight", between_weight, q.dtype)
     within_weight = knob("within_weight", within_weight, q.dtype)
     weights = ops.cast(ops.reshape(kept, (-1,)), q.dtype)
-    between = between_weight * _distance_of_rows(p, q)
+    rows = _centred_unit(p, axis=1) - _centred_unit(q, axis=1)
+    between = between_weight * ops.sum(ops.square(rows), axis=1)
     within = within_weight * _distance_within_columns(p, q, weights)
     return ops.reshape(0.5 * weights * (between + within), ops.shape(kept))
-
-
-def _distance_of_rows(p, q):
-    """Return |p - q|^2 of rows that are centred and of length 1, ``(examples,)``."""
-    difference = _centred_unit(p, axis=1) - _centred_unit(q, axis=1)
-    return ops.sum(ops.square(difference), axis=1)
 
 
 def _distance_within_columns(p, q, kept):
