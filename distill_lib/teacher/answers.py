@@ -64,8 +64,8 @@ def compute_signals(
             of "never"), with the row; probabilities in place of logits; a data set that
             shuffles or never ends; or whatever ``store`` refuses.
     """
-    answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-    return _stored(answers, store, _about(checksum, layers, class_names))
+    arrays, about = _computed(teacher, x, layers, batch_size, store, class_names, verbose)
+    return _unpacked(arrays, store, about)
 
 
 def cached_signals(
@@ -87,22 +87,20 @@ def cached_signals(
         raise ValueError(f"path must be an .npz file in an existing folder, got {path}")
     own = {"store": function_description("store", store), "teacher": teacher_checksum(teacher)}
     if not path.exists():
-        answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-        found = _stored(answers, store, own | _about(checksum, layers, class_names))
-        write_file(path, found, _probe(answers, store))
-    held = read_file(path)
+        arrays, about = _computed(teacher, x, layers, batch_size, store, class_names, verbose)
+        write_file(path, arrays, own | about)
+    arrays, held = read_file(path)
     about = own | _about(checksum_of(teacher, x, batch_size), layers, class_names)
-    changed = [name for name in about if held.about.get(name) != about[name]]
-    if not changed:
-        changed = _changed_answers(held.probe, teacher, x, layers, store)
+    changed = [name for name in about if held.get(name) != about[name]]
+    changed = changed or _changed_answers(arrays, teacher, x, layers, store)
     if changed:
-        then = f" (then {held.about['keras']})" if "keras" in changed else ""
+        then = f" (then {held['keras']})" if "keras" in changed else ""
         raise ValueError(
             f"path must hold the answers of this teacher to these inputs, but {path} is stale: "
             f"changed since it was written: {' and '.join(changed)}{then}. "
             "Delete it to compute anew."
         )
-    return TeacherAnswers(_logits_of(held, store), held.features, held.about)
+    return _unpacked(arrays, store, held)
 
 
 def load_teacher_logits(part):
@@ -130,54 +128,63 @@ def _about(checksum, layers, class_names):
     return about
 
 
-def _stored(answers, store, about):
-    """Answers by name as ``TeacherAnswers``, the logits in the form that ``store`` gives."""
-    logits, features = None, {}
-    for name, array in answers.items():
-        if name == "logits":
-            logits = store(array)
-            if len(logits) != len(array):
-                rule = f"store must give {len(array)} rows for as many"
-                raise ValueError(f"{rule}, got {len(logits)}")
-        else:
-            features[name.removeprefix("features/")] = dense(array)
-    if "class_names" in about:
-        class_count = np.shape(answers.get("logits", ()))[-1]
-        check_class_names("class_names", about["class_names"], class_count)
+def _computed(teacher, x, layers, batch_size, store, class_names, verbose):
+    """The arrays of a new file by name, and what decided them."""
+    answers, checksum = ask(teacher, x, layers, batch_size, verbose)
+    if class_names is not None:
+        class_count = answers["logits"].shape[-1] if "logits" in answers else 0
+        check_class_names("class_names", class_names, class_count)
+    arrays = {f"probe/{name}": array[:PROBE_COUNT] for name, array in answers.items()}
+    arrays |= {name: dense(array) for name, array in answers.items() if name != "logits"}
+    if "logits" in answers:
+        arrays |= _stored_arrays("logits", answers["logits"], store)
+        arrays |= _stored_arrays("probe/stored", arrays["probe/logits"], store)
+    return arrays, _about(checksum, layers, class_names)
+
+
+def _stored_arrays(name, logits, store):
+    """The arrays in which ``store`` keeps logits, numbered."""
+    stored = store(logits)
+    if len(stored) != len(logits):
+        rule = f"store must give {len(logits)} rows for as many"
+        raise ValueError(f"{rule}, got {len(stored)}")
+    return {f"{name}/{number}": one for number, one in enumerate(as_stored(stored).arrays)}
+
+
+def _unpacked(arrays, store, about):
+    """The arrays of a file as ``TeacherAnswers``."""
+    logits = None
+    if "probe/logits" in arrays:
+        form = store(arrays["probe/logits"])  # shows how the stored arrays are to be read
+        parts = tuple(_below("logits/", arrays).values())
+        logits = replace(form, arrays=parts) if isinstance(form, StoredSignal) else parts[0]
+    features = _below("features/", arrays)
     if isinstance(about["layers"], str):
         features = features[about["layers"]]
     return TeacherAnswers(logits, features if len(features) else None, about)
 
 
-def _logits_of(held, store):
-    """The logits of a file in their form, which ``store`` shows by storing the probe."""
-    if held.logits is None:
-        return None
-    form = store(held.probe["logits"])
-    is_compact = isinstance(form, StoredSignal)
-    return replace(form, arrays=held.logits) if is_compact else held.logits[0]
+def _below(prefix, arrays):
+    found = {name: array for name, array in arrays.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): array for name, array in found.items()}
 
 
-def _probe(answers, store):
-    """The first few rows of all answers, and what ``store`` makes of these alone."""
-    probe = {name: array[:PROBE_COUNT] for name, array in answers.items()}
-    parts = as_stored(store(probe["logits"])).arrays if "logits" in probe else ()
-    return probe | {f"stored/{number}": array for number, array in enumerate(parts)}
-
-
-def _changed_answers(probe, teacher, x, layers, store):
+def _changed_answers(arrays, teacher, x, layers, store):
     """What has changed although all checksums are those of then: code that they do not see."""
+    changed, probe = [], _below("probe/", arrays)
     batch = next(iter(input_batches(teacher, x, PROBE_COUNT)))
     rows = keras.tree.map_structure(lambda array: array[:PROBE_COUNT], batch)
-    changed = set()
-    for name, again in answering(teacher, layers)(rows).items():
-        then = probe[name][: len(again)]
-        # Another machine rounds differently, another function differs by more.
-        tolerance = 0.01 * np.abs(then[np.isfinite(then)]).max(initial=0.0)
-        if again.shape != then.shape or not np.allclose(again, then, rtol=0.0, atol=tolerance):
-            changed.add("the teacher's answers")
-    answers = {name: array for name, array in probe.items() if name == "logits"}
-    for name, again in _probe(answers, store).items():
-        if not np.array_equal(again, probe.get(name)):
-            changed.add("store")
-    return sorted(changed)
+    answers = answering(teacher, layers)(rows)
+    if not all(_is_near(again, probe[name][: len(again)]) for name, again in answers.items()):
+        changed.append("the teacher's answers")
+    if "logits" in probe:
+        stored = _stored_arrays("stored", probe["logits"], store)
+        if not all(np.array_equal(again, probe.get(name)) for name, again in stored.items()):
+            changed.append("store")
+    return changed
+
+
+def _is_near(again, then):
+    """Whether answers are equal but for rounding, in which two machines differ."""
+    tolerance = 0.01 * np.abs(then[np.isfinite(then)]).max(initial=0.0)
+    return again.shape == then.shape and np.allclose(again, then, rtol=0.0, atol=tolerance)
