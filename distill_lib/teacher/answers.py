@@ -1,9 +1,7 @@
 """A teacher's answers, computed once, stored, and refused when they are stale.
 
 The teacher never changes while a student learns, so running it again in every epoch gains
-nothing. (With augmentation the inputs change in every epoch, and then stored answers are
-wrong.) A file records the teacher's function, the inputs, the layers, the way of storing, and
-the version of Keras; when it is read, the teacher answers the first few inputs again.
+nothing. (With augmentation the inputs change in every epoch; stored answers would be wrong.)
 """
 
 from dataclasses import replace
@@ -75,12 +73,13 @@ def cached_signals(
 
     The other arguments are those of :func:`compute_signals`; ``store`` must be a module-level
     function or a ``functools.partial`` of one with numbers and strings. The file is written
-    completely or not at all, and never overwritten.
+    completely or not at all, and never overwritten. The code of layers and functions is not
+    compared; instead the teacher answers the first 8 rows again, which must agree to 1 %.
 
     Raises:
         ValueError: ``path`` is no ``.npz`` in an existing folder, or holds anything else; or
-            it is stale, with what has changed: the teacher's function, the inputs, layers,
-            store, class names, or the version of Keras, whose results may differ.
+            it is stale, with what has changed: the teacher's architecture, weights or answers,
+            the inputs, layers, store, class names, or the version of Keras.
     """
     path = Path(path)
     if path.suffix != ".npz" or not path.parent.is_dir():
@@ -116,33 +115,31 @@ def load_teacher_logits(part):
         return arrays[part].astype("float32")
 
 
+def _computed(teacher, x, layers, batch_size, store, class_names, verbose):
+    """The arrays of a new file by name, and what decided them."""
+    answers, checksum = ask(teacher, x, layers, batch_size, verbose)
+    about = _about(checksum, layers, class_names)
+    arrays = {f"probe/{name}": array[:PROBE_COUNT] for name, array in answers.items()}
+    arrays |= {name: dense(array) for name, array in answers.items() if name != "logits"}
+    if "logits" in answers:
+        arrays |= _stored("logits", answers["logits"], store)
+        arrays |= _stored("probe/stored", arrays["probe/logits"], store)
+    if class_names is not None:
+        class_count = answers["logits"].shape[-1] if "logits" in answers else 0
+        check_class_names("class_names", class_names, class_count)
+    return arrays, about
+
+
 def _about(checksum, layers, class_names):
     """What decides the answers beside teacher and store, as it is written into the file."""
-    about = {
-        "data": checksum,
-        "layers": layers if isinstance(layers, str) else paths_by_name(layers),
-        "keras": keras.__version__,
-    }
+    layers = layers if isinstance(layers, str) else paths_by_name(layers)
+    about = {"data": checksum, "layers": layers, "keras": keras.__version__}
     if class_names is not None:
         about["class_names"] = check_class_names("class_names", class_names)
     return about
 
 
-def _computed(teacher, x, layers, batch_size, store, class_names, verbose):
-    """The arrays of a new file by name, and what decided them."""
-    answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-    if class_names is not None:
-        class_count = answers["logits"].shape[-1] if "logits" in answers else 0
-        check_class_names("class_names", class_names, class_count)
-    arrays = {f"probe/{name}": array[:PROBE_COUNT] for name, array in answers.items()}
-    arrays |= {name: dense(array) for name, array in answers.items() if name != "logits"}
-    if "logits" in answers:
-        arrays |= _stored_arrays("logits", answers["logits"], store)
-        arrays |= _stored_arrays("probe/stored", arrays["probe/logits"], store)
-    return arrays, _about(checksum, layers, class_names)
-
-
-def _stored_arrays(name, logits, store):
+def _stored(name, logits, store):
     """The arrays in which ``store`` keeps logits, numbered."""
     stored = store(logits)
     if len(stored) != len(logits):
@@ -178,7 +175,7 @@ def _changed_answers(arrays, teacher, x, layers, store):
     if not all(_is_near(again, probe[name][: len(again)]) for name, again in answers.items()):
         changed.append("the teacher's answers")
     if "logits" in probe:
-        stored = _stored_arrays("stored", probe["logits"], store)
+        stored = _stored("stored", probe["logits"], store)
         if not all(np.array_equal(again, probe.get(name)) for name, again in stored.items()):
             changed.append("store")
     return changed

@@ -1,7 +1,6 @@
 """One pass of a teacher over its inputs, in any form: answers by name, and checksums."""
 
 import hashlib
-import json
 
 import keras
 import numpy as np
@@ -66,9 +65,10 @@ def answering(teacher, layers):
 
 def paths_by_name(layers):
     """The layers asked for as ``{name: path}``: one path, a list of them, or such a dict."""
-    if layers is None or isinstance(layers, dict):
-        return dict(layers or {})
-    return {path: path for path in ([layers] if isinstance(layers, str) else layers)}
+    if isinstance(layers, dict):
+        return layers
+    paths = [layers] if isinstance(layers, str) else layers or []
+    return {path: path for path in paths}
 
 
 def input_batches(teacher, x, batch_size):
@@ -109,10 +109,10 @@ class RowsChecksum:
         """Add a batch: an array, or a dict or list of arrays."""
         for path, array in keras.tree.flatten_with_path(inputs):
             array = np.asarray(array)
-            digest = self._digests.setdefault(path, hashlib.sha256())
-            row_kind = (array.dtype.str, array.shape[1:])
+            digest = self._digests.setdefault(str(path), hashlib.sha256())
+            row_kind = repr((array.dtype.str, array.shape[1:]))
             if self._row_kinds.get(path) != row_kind:
-                digest.update(repr(row_kind).encode())
+                digest.update(row_kind.encode())
                 self._row_kinds[path] = row_kind
             if array.dtype.kind in "OSU":  # strings
                 digest.update("".join(f"{one!r}," for one in array.ravel()).encode())
@@ -121,5 +121,5 @@ class RowsChecksum:
 
     def hexdigest(self):
         """The checksum of all rows so far."""
-        found = {str(path): one.hexdigest() for path, one in self._digests.items()}
-        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+        found = sorted((path, digest.hexdigest()) for path, digest in self._digests.items())
+        return hashlib.sha256(repr(found).encode()).hexdigest()

@@ -1,7 +1,6 @@
 """What decides a teacher's answers: its function, and how the answers are stored.
 
-A checksum of weights alone would not notice another activation or a rescaling layer. The code
-of layers and functions is known here by its name only. Where the code itself was edited,
+Functions and classes of layers are known by their names. Where their code was edited,
 :func:`~distill_lib.teacher.cached_signals` sees it in the answers to the first few rows.
 """
 
