@@ -418,6 +418,29 @@ def test_a_subclassed_teacher_is_described_or_refused(path):
         cached_signals(path.with_name("b.npz"), teacher=WithoutConfig(Opaque()), x=X)
 
 
+class Subclassed(keras.Model):
+    """It has no weights before its first call."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = kl.Dense(3)
+
+    def call(self, x):
+        return self.layer(x)
+
+    def get_config(self):
+        return {}
+
+
+def test_the_weights_of_a_subclassed_teacher_count_from_its_first_call(path):
+    teacher = Subclassed()
+    for _ in range(2):
+        cached_signals(path, teacher=teacher, x=X)
+    change(teacher)
+    with pytest.raises(ValueError, match=r"written: teacher\."):
+        cached_signals(path, teacher=teacher, x=X)
+
+
 # --- other ways of storing ---------------------------------------------------------------
 
 

@@ -8,14 +8,8 @@ PROBABILITY_ERROR = 1e-3  # how far from 1 a sum of probabilities may lie throug
 def check_values(name, values, *, allow_minus_infinity=False):
     """Refuse nan and infinity in an array ``(n, ...)``; the error names the first bad row.
 
-    Args:
-        name: of the array, for the error.
-        values: the array; one of integers or booleans is always right.
-        allow_minus_infinity: for logits, in which minus infinity means "this class never". A
-            row (along the last axis) of nothing else is refused all the same.
-
-    Raises:
-        ValueError: with ``name``, the value and the number of the row.
+    In logits minus infinity is allowed, and means "this class never". A row (along the last
+    axis) of nothing else is refused all the same.
     """
     values = np.asarray(values)
     if not np.issubdtype(values.dtype, np.inexact):
@@ -39,11 +33,8 @@ def refuse_first(wrong, values, rule):
 def check_not_probabilities(name, values):
     """Refuse logits ``(..., classes)`` that are probabilities: softmax of them is far too flat.
 
-    Refused are two or more classes where every row, along the last axis, is free of negative
-    numbers and sums to 1 within 0.001. Many published models end in such a softmax.
-
-    Raises:
-        ValueError: with ``name``, the word "probabilities", and the way out.
+    Refused are two or more classes of which every row is free of negative numbers and sums to
+    1. Many published models end in such a softmax.
     """
     values = np.asarray(values)
     if values.size == 0 or values.ndim < 1 or values.shape[-1] < 2:

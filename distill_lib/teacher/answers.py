@@ -87,6 +87,7 @@ def cached_signals(
     own = {"store": function_description("store", store), "teacher": teacher_checksum(teacher)}
     if not path.exists():
         arrays, about = _computed(teacher, x, layers, batch_size, store, class_names, verbose)
+        own["teacher"] = teacher_checksum(teacher)  # of a subclass, which has weights only now
         write_file(path, arrays, own | about)
     arrays, held = read_file(path)
     about = own | _about(checksum_of(teacher, x, batch_size), layers, class_names)
