@@ -200,6 +200,12 @@ def test_a_store_must_keep_the_rows(teacher):
         compute_signals(teacher, X, store=lambda logits: logits[:3])
 
 
+def test_a_store_that_is_not_cached_sees_all_rows_at_once(teacher):
+    other = np.asarray(teacher(-X))
+    found = compute_signals(teacher, X, store=lambda logits: (logits + other) / 2).logits
+    np.testing.assert_allclose(found, (teacher(X) + other) / 2, rtol=1e-4, atol=1e-5)
+
+
 def test_progress_is_shown_if_it_is_wanted(teacher, capsys):
     compute_signals(teacher, X, batch_size=2)
     assert capsys.readouterr().out == ""

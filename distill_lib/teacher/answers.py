@@ -45,7 +45,6 @@ def compute_signals(
 
     Args:
         teacher: ``keras.Model`` from inputs to logits, or to a dict of answers; unchanged.
-            ``layers`` other than keys of that dict need a functional or sequential one.
         x: array ``(n, ...)`` of inputs; a dict or list of them; or a ``tf.data.Dataset`` of
             inputs or ``(inputs, ...)``, of examples or of batches, the same in every pass.
         layers: the layer (or path, or key of the answer) whose output is stored as features;
@@ -62,8 +61,9 @@ def compute_signals(
             of "never"), with the row; probabilities in place of logits; a data set that
             shuffles or never ends; or whatever ``store`` refuses.
     """
-    arrays, about = _computed(teacher, x, layers, batch_size, store, class_names, verbose)
-    return _unpacked(arrays, store, about)
+    answers, about = _asked(teacher, x, layers, batch_size, class_names, verbose)
+    arrays, form = _stored(answers, store)
+    return _unpacked(arrays, form, about)
 
 
 def cached_signals(
@@ -86,9 +86,9 @@ def cached_signals(
         raise ValueError(f"path must be an .npz file in an existing folder, got {path}")
     own = {"store": function_description("store", store), "teacher": teacher_checksum(teacher)}
     if not path.exists():
-        arrays, about = _computed(teacher, x, layers, batch_size, store, class_names, verbose)
+        answers, about = _asked(teacher, x, layers, batch_size, class_names, verbose)
         own["teacher"] = teacher_checksum(teacher)  # of a subclass, which has weights only now
-        write_file(path, arrays, own | about)
+        write_file(path, _stored(answers, store)[0] | _probe(answers, store), own | about)
     arrays, held = read_file(path)
     about = own | _about(checksum_of(teacher, x, batch_size), layers, class_names)
     changed = [name for name in about if held.get(name) != about[name]]
@@ -100,7 +100,9 @@ def cached_signals(
             f"changed since it was written: {' and '.join(changed)}{then}. "
             "Delete it to compute anew."
         )
-    return _unpacked(arrays, store, held)
+    # The first rows, stored again, show how the stored arrays are to be read.
+    form = store(arrays["probe/logits"]) if "probe/logits" in arrays else None
+    return _unpacked(arrays, form, held)
 
 
 def load_teacher_logits(part):
@@ -116,46 +118,41 @@ def load_teacher_logits(part):
         return arrays[part].astype("float32")
 
 
-def _computed(teacher, x, layers, batch_size, store, class_names, verbose):
-    """The arrays of a new file by name, and what decided them."""
+def _asked(teacher, x, layers, batch_size, class_names, verbose):
+    """All answers by name, and what decided them."""
     answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-    about = _about(checksum, layers, class_names)
-    arrays = {f"probe/{name}": array[:PROBE_COUNT] for name, array in answers.items()}
-    arrays |= {name: dense(array) for name, array in answers.items() if name != "logits"}
-    if "logits" in answers:
-        arrays |= _stored("logits", answers["logits"], store)
-        arrays |= _stored("probe/stored", arrays["probe/logits"], store)
-    if class_names is not None:
-        class_count = answers["logits"].shape[-1] if "logits" in answers else 0
-        check_class_names("class_names", class_names, class_count)
-    return arrays, about
+    class_count = answers["logits"].shape[-1] if "logits" in answers else 0
+    return answers, _about(checksum, layers, class_names, class_count)
 
 
-def _about(checksum, layers, class_names):
-    """What decides the answers beside teacher and store, as it is written into the file."""
+def _about(checksum, layers, class_names, class_count=None):
+    """What decides the answers beside teacher and store."""
     layers = layers if isinstance(layers, str) else paths_by_name(layers)
     about = {"data": checksum, "layers": layers, "keras": keras.__version__}
     if class_names is not None:
-        about["class_names"] = check_class_names("class_names", class_names)
+        about["class_names"] = check_class_names("class_names", class_names, class_count)
     return about
 
 
-def _stored(name, logits, store):
-    """The arrays in which ``store`` keeps logits, numbered."""
-    stored = store(logits)
-    if len(stored) != len(logits):
-        rule = f"store must give {len(logits)} rows for as many"
-        raise ValueError(f"{rule}, got {len(stored)}")
-    return {f"{name}/{number}": one for number, one in enumerate(as_stored(stored).arrays)}
+def _stored(answers, store):
+    """Answers as arrays for a file, and what ``store`` made of the logits."""
+    arrays = {name: dense(array) for name, array in answers.items() if name != "logits"}
+    if "logits" not in answers:
+        return arrays, None
+    logits = store(answers["logits"])
+    count = len(answers["logits"])
+    if len(logits) != count:
+        raise ValueError(f"store must give {count} rows for as many, got {len(logits)}")
+    parts = enumerate(as_stored(logits).arrays)
+    return arrays | {f"logits/{number}": array for number, array in parts}, logits
 
 
-def _unpacked(arrays, store, about):
-    """The arrays of a file as ``TeacherAnswers``."""
-    logits = None
-    if "probe/logits" in arrays:
-        form = store(arrays["probe/logits"])  # shows how the stored arrays are to be read
-        parts = tuple(_below("logits/", arrays).values())
-        logits = replace(form, arrays=parts) if isinstance(form, StoredSignal) else parts[0]
+def _unpacked(arrays, form, about):
+    """The arrays of a file as ``TeacherAnswers``, the logits in a form such as ``form``."""
+    parts = tuple(_below("logits/", arrays).values())
+    logits = parts[0] if parts else None
+    if isinstance(form, StoredSignal):
+        logits = replace(form, arrays=parts)
     features = _below("features/", arrays)
     if isinstance(about["layers"], str):
         features = features[about["layers"]]
@@ -167,6 +164,13 @@ def _below(prefix, arrays):
     return {name.removeprefix(prefix): array for name, array in found.items()}
 
 
+def _probe(answers, store):
+    """The first few rows of all answers, and what ``store`` makes of their logits."""
+    rows = {name: array[:PROBE_COUNT] for name, array in answers.items()}
+    stored, _ = _stored(rows, store)
+    return {f"probe/{name}": array for name, array in (stored | rows).items()}
+
+
 def _changed_answers(arrays, teacher, x, layers, store):
     """What has changed although all checksums are those of then: code that they do not see."""
     changed, probe = [], _below("probe/", arrays)
@@ -175,10 +179,9 @@ def _changed_answers(arrays, teacher, x, layers, store):
     answers = answering(teacher, layers)(rows)
     if not all(_is_near(again, probe[name][: len(again)]) for name, again in answers.items()):
         changed.append("the teacher's answers")
-    if "logits" in probe:
-        stored = _stored("stored", probe["logits"], store)
-        if not all(np.array_equal(again, probe.get(name)) for name, again in stored.items()):
-            changed.append("store")
+    again = _probe({name: probe[name] for name in answers}, store)
+    if not all(np.array_equal(array, arrays.get(name)) for name, array in again.items()):
+        changed.append("store")
     return changed
 
 
