@@ -10,7 +10,7 @@ from numbers import Real
 from keras import ops
 
 from distill_lib.losses._checks import check_shape, in_range, knob
-from distill_lib.losses._inputs import as_floats, as_logits
+from distill_lib.losses._inputs import as_floats, as_logits, on_leading_axes
 from distill_lib.losses._safe import divergence
 
 NOTHING = -1e30  # the logarithm of an empty sum, but finite, so that its gradient is 0, not nan
@@ -45,16 +45,14 @@ def top_k_soft_target_loss(
     """
     student_logits, log_p = as_floats(student_logits, teacher_log_probabilities)
     log_q, temperature = _student_log_probabilities(student_logits, teacher_temperature)
-    classes, counts = _checked_classes(teacher_classes, log_q)
+    classes, is_kept, is_valid = _checked_classes(teacher_classes, log_q)
     expected = (*classes.shape[:-1], classes.shape[-1] + 1)
     check_shape("teacher_log_probabilities", log_p, expected, "k + 1 entries for k classes,")
-    is_valid = _are_distinct_classes(teacher_classes, counts)
     is_valid = ops.logical_and(is_valid, ops.logical_not(ops.any(ops.isnan(log_p), axis=-1)))
     # Replaced before all else: where an answer is not valid, nan times 0 would be the gradient.
-    log_p = ops.where(is_valid[..., None], log_p, 0.0)
-    log_p = log_p - ops.logsumexp(log_p, axis=-1, keepdims=True)
+    log_p = ops.log_softmax(ops.where(is_valid[..., None], log_p, 0.0), axis=-1)
     kept = ops.take_along_axis(log_q, classes, axis=-1)
-    others = ops.logsumexp(ops.where(counts > 0, NOTHING, log_q), axis=-1, keepdims=True)
+    others = ops.logsumexp(ops.where(is_kept, NOTHING, log_q), axis=-1, keepdims=True)
     values = divergence(log_p, ops.concatenate([kept, others], axis=-1))
     return ops.where(is_valid, temperature**2 * values, float("nan"))
 
@@ -68,9 +66,9 @@ def kept_mass(*, teacher_classes, student_logits, teacher_temperature=1.0):
     not reward. Arguments and nan are those of :func:`top_k_soft_target_loss`.
     """
     log_q, _ = _student_log_probabilities(student_logits, teacher_temperature)
-    classes, counts = _checked_classes(teacher_classes, log_q)
-    kept = ops.sum(ops.exp(ops.take_along_axis(log_q, classes, axis=-1)), axis=-1)
-    return ops.where(_are_distinct_classes(teacher_classes, counts), kept, float("nan"))
+    _, is_kept, is_valid = _checked_classes(teacher_classes, log_q)
+    mass = ops.sum(ops.where(is_kept, ops.exp(log_q), 0.0), axis=-1)
+    return ops.where(is_valid, mass, float("nan"))
 
 
 def teacher_kept_mass(*, teacher_log_probabilities):
@@ -81,31 +79,28 @@ def teacher_kept_mass(*, teacher_log_probabilities):
 
 
 def _student_log_probabilities(student_logits, teacher_temperature):
-    """log q ``(..., N)`` at T, and T with as many axes as the examples have."""
-    logits = as_logits("student_logits", student_logits)
-    examples = logits.shape[:-1]
+    """log q ``(..., N)`` at T, and T for each example."""
+    name, logits = "teacher_temperature", as_logits("student_logits", student_logits)
     if isinstance(teacher_temperature, Real):
-        temperature = knob("teacher_temperature", teacher_temperature, logits.dtype)
-        return ops.log_softmax(logits / temperature, axis=-1), temperature
-    temperature = ops.cast(ops.convert_to_tensor(teacher_temperature), logits.dtype)
-    expected = examples[: len(temperature.shape)]
-    check_shape("teacher_temperature", temperature, expected, "leading axes of the examples")
-    temperature = in_range("teacher_temperature", temperature)
-    trailing = [1] * (len(examples) - len(temperature.shape))
-    temperature = ops.reshape(temperature, (*ops.shape(temperature), *trailing))
+        temperature = knob(name, teacher_temperature, logits.dtype)
+    else:
+        temperature = ops.convert_to_tensor(teacher_temperature)
+    temperature = in_range(name, on_leading_axes(name, temperature, logits[..., 0]))
     return ops.log_softmax(logits / temperature[..., None], axis=-1), temperature
 
 
 def _checked_classes(teacher_classes, log_q):
-    """Classes ``(..., k)`` brought into range, and how often each of the N is among them."""
-    classes = ops.cast(ops.convert_to_tensor(teacher_classes), "int64")
+    """Classes ``(..., k)`` brought into range, booleans ``(..., N)`` that are true at them,
+    and booleans ``(...)``: whether all classes were in range, and no two of them equal.
+    """
+    given = ops.cast(ops.convert_to_tensor(teacher_classes), "int64")
     class_count = log_q.shape[-1]
     expected = (*log_q.shape[:-1], None)
-    check_shape("teacher_classes", classes, expected, "k classes for each example,")
-    if not 1 <= classes.shape[-1] <= class_count:
+    check_shape("teacher_classes", given, expected, "k classes for each example,")
+    if not 1 <= given.shape[-1] <= class_count:
         rule = f"hold from 1 to {class_count} classes for each example"
-        raise ValueError(f"teacher_classes must {rule}, got shape {tuple(classes.shape)}")
-    classes = ops.clip(classes, 0, class_count - 1)
+        raise ValueError(f"teacher_classes must {rule}, got shape {tuple(given.shape)}")
+    classes = ops.clip(given, 0, class_count - 1)
     # A sum by segments, because one-hot rows would take k times the memory of the logits.
     flat = ops.reshape(classes, (-1, classes.shape[-1]))
     example_count = ops.cast(ops.shape(flat)[0], "int64")
@@ -113,11 +108,7 @@ def _checked_classes(teacher_classes, log_q):
     places = ops.reshape(places, (-1,))
     ones = ops.ones_like(places, dtype=log_q.dtype)
     counts = ops.segment_sum(ones, places, num_segments=example_count * class_count)
-    return classes, ops.reshape(counts, ops.shape(log_q))
-
-
-def _are_distinct_classes(teacher_classes, counts):
-    """Whether all classes of an example are among the N, and no two are equal, ``(...)``."""
-    classes = ops.cast(ops.convert_to_tensor(teacher_classes), "int64")
-    in_range = ops.logical_and(classes >= 0, classes < counts.shape[-1])
-    return ops.logical_and(ops.all(in_range, axis=-1), ops.max(counts, axis=-1) <= 1)
+    counts = ops.reshape(counts, ops.shape(log_q))
+    is_in_range = ops.all(ops.equal(classes, given), axis=-1)
+    is_valid = ops.logical_and(is_in_range, ops.max(counts, axis=-1) <= 1)
+    return classes, counts > 0, is_valid

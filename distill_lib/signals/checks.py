@@ -2,47 +2,45 @@
 
 import numpy as np
 
+PROBABILITY_ERROR = 1e-3  # how far from 1 a sum of probabilities may lie through rounding
+
 
 def check_values(name, values, *, allow_minus_infinity=False):
     """Refuse nan and infinity in an array ``(n, ...)``; the error names the first bad row.
 
-    Args:
-        name: of the array, for the error.
-        values: the array; one of integers or booleans is always right.
-        allow_minus_infinity: for logits, in which minus infinity means "this class never". A
-            row (along the last axis) of nothing else is refused all the same.
-
-    Raises:
-        ValueError: with ``name``, the value and the number of the row.
+    In logits minus infinity is allowed, and means "this class never". A row (along the last
+    axis) of nothing else is refused all the same.
     """
     values = np.asarray(values)
     if not np.issubdtype(values.dtype, np.inexact):
         return
-    wrong = ~np.isfinite(values)
+    wrong, rule = ~np.isfinite(values), f"{name} must hold finite numbers only"
     if allow_minus_infinity:
         is_never = np.isneginf(values)
         wrong = (wrong & ~is_never) | is_never.all(axis=-1, keepdims=True)
+        rule += " (-inf for some classes of a row)"
+    refuse_first(wrong, values, rule)
+
+
+def refuse_first(wrong, values, rule):
+    """Raise ``ValueError`` with the rule for the first value ``(n, ...)`` that is wrong."""
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0])
-        exception = " (-inf for some classes of a row)" if allow_minus_infinity else ""
-        rule = f"{name} must hold finite numbers only{exception}"
-        raise ValueError(f"{rule}, got {values[place]} in row {place[0]}")
+        row = place[0] if place else 0
+        raise ValueError(f"{rule}, got {values[place]} in row {row}")
 
 
 def check_not_probabilities(name, values):
     """Refuse logits ``(..., classes)`` that are probabilities: softmax of them is far too flat.
 
-    Refused are two or more classes where every row, along the last axis, is free of negative
-    numbers and sums to 1 within 0.001. Many published models end in such a softmax.
-
-    Raises:
-        ValueError: with ``name``, the word "probabilities", and the way out.
+    Refused are two or more classes of which every row is free of negative numbers and sums to
+    1. Many published models end in such a softmax.
     """
     values = np.asarray(values)
     if values.size == 0 or values.ndim < 1 or values.shape[-1] < 2:
         return
-    sums = values.sum(axis=-1, dtype="float32")
-    if (values >= 0).all() and (np.abs(sums - 1) <= 1e-3).all():
+    errors = np.abs(values.sum(axis=-1, dtype="float32") - 1)
+    if (values >= 0).all() and (errors <= PROBABILITY_ERROR).all():
         raise ValueError(
             f"{name} must be logits, got probabilities: rows of numbers from 0 that sum to 1. "
             "Take the softmax off the teacher: "
@@ -80,7 +78,6 @@ def reorder_classes(logits, given, wanted):
         raise ValueError(f"logits must be an array of numbers, got {logits}")
     given = check_class_names("given", given, logits.shape[-1])
     wanted = check_class_names("wanted", wanted)
-    if set(given) != set(wanted):
-        apart = sorted(set(given) ^ set(wanted))
+    if apart := sorted(set(given) ^ set(wanted)):
         raise ValueError(f"given and wanted must be the same names, got only once: {apart}")
     return logits[..., [given.index(one) for one in wanted]]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from distill_lib.features import outputs_by_name
 from distill_lib.signals.checks import check_not_probabilities
 from distill_lib.signals.stored import StoredSignal, joined, row_count, take
 
@@ -57,7 +58,8 @@ def as_dataset(x, signals, *, batch_size=128, seed=None, augment=None):
 
     def batch(rows):
         views = keras.tree.map_structure(lambda array: tf.gather(array, rows), inputs)
-        return views if augment is None else augment(views), _taken(held, rows)
+        answers = keras.tree.map_structure(lambda signal: take(signal, rows), held)
+        return views if augment is None else augment(views), answers
 
     # One batch after the other: an augmentation draws its random numbers in order.
     return numbers.batch(batch_size).map(batch).prefetch(tf.data.AUTOTUNE)
@@ -65,11 +67,10 @@ def as_dataset(x, signals, *, batch_size=128, seed=None, augment=None):
 
 def _decode_live(*arrays, teacher, structure):
     answer = teacher(keras.tree.pack_sequence_as(structure, arrays), training=False)
-    if not isinstance(answer, dict):
-        return answer
-    if "logits" not in answer:
-        raise ValueError(f"teacher must give an entry 'logits', got only {sorted(answer)}")
-    return answer["logits"]
+    outputs = outputs_by_name(teacher, answer)
+    if "logits" not in outputs:
+        raise ValueError(f"teacher must give an entry 'logits', got only {sorted(outputs)}")
+    return outputs["logits"]
 
 
 def _held(name, signal, count):
@@ -79,10 +80,3 @@ def _held(name, signal, count):
     if len(signal) != count:
         raise ValueError(f"{name} must have {count} rows as x has, got {len(signal)}")
     return joined([signal])
-
-
-def _taken(signal, rows):
-    """Dense rows of a signal, or of each of a dict."""
-    if isinstance(signal, dict):
-        return {key: _taken(one, rows) for key, one in signal.items()}
-    return take(signal, rows)

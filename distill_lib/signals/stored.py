@@ -31,9 +31,9 @@ class StoredSignal:
         """A stored signal of some rows, by a slice or an array of integers."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
-            if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
-                rule = "a slice or a one-dimensional array of integers"
-                raise ValueError(f"rows must be {rule}, got {rows!r}")
+            if rows.ndim != 1 or rows.dtype.kind not in "iu":
+                rule = "rows must be a slice or a one-dimensional array of integers"
+                raise ValueError(f"{rule}, got {rows!r}")
         return replace(self, arrays=tuple(np.asarray(array)[rows] for array in self.arrays))
 
     def __repr__(self):
@@ -82,10 +82,11 @@ def joined(signals):
     signals = [as_stored(one) for one in signals]
     first = signals[0]
     for one in signals[1:]:
-        if _form(one) != _form(first):
+        if _decoding(one) != _decoding(first):
             raise ValueError(f"signals must be of one form, got {first!r} and {one!r}")
     columns = zip(*(one.arrays for one in signals), strict=True)
-    return replace(first, arrays=tuple(tf.constant(np.concatenate(c)) for c in columns))
+    arrays = tuple(tf.constant(np.concatenate(column)) for column in columns)
+    return replace(first, arrays=arrays)
 
 
 def row_count(name, values):
@@ -104,6 +105,5 @@ def _decode_plain(values):
     return values
 
 
-def _form(signal):
-    """What decides how rows are decoded."""
+def _decoding(signal):
     return signal.decode.func, signal.decode.keywords, signal.row_shape

@@ -1,9 +1,7 @@
 """A teacher's answers, computed once, stored, and refused when they are stale.
 
 The teacher never changes while a student learns, so running it again in every epoch gains
-nothing. (With augmentation the inputs change in every epoch, and then stored answers are
-wrong.) A file records the teacher's function, the inputs, the layers, the way of storing, and
-the version of Keras; when it is read, the teacher answers the first few inputs again.
+nothing. (With augmentation the inputs change in every epoch; stored answers would be wrong.)
 """
 
 from dataclasses import replace
@@ -47,7 +45,6 @@ def compute_signals(
 
     Args:
         teacher: ``keras.Model`` from inputs to logits, or to a dict of answers; unchanged.
-            ``layers`` other than keys of that dict need a functional or sequential one.
         x: array ``(n, ...)`` of inputs; a dict or list of them; or a ``tf.data.Dataset`` of
             inputs or ``(inputs, ...)``, of examples or of batches, the same in every pass.
         layers: the layer (or path, or key of the answer) whose output is stored as features;
@@ -64,8 +61,9 @@ def compute_signals(
             of "never"), with the row; probabilities in place of logits; a data set that
             shuffles or never ends; or whatever ``store`` refuses.
     """
-    answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-    return _stored(answers, store, _about(checksum, layers, class_names))
+    answers, about = _asked(teacher, x, layers, batch_size, class_names, verbose)
+    arrays, form = _stored(answers, store)
+    return _unpacked(arrays, form, about)
 
 
 def cached_signals(
@@ -75,34 +73,37 @@ def cached_signals(
 
     The other arguments are those of :func:`compute_signals`; ``store`` must be a module-level
     function or a ``functools.partial`` of one with numbers and strings. The file is written
-    completely or not at all, and never overwritten.
+    completely or not at all, and never overwritten. The code of layers and functions is not
+    compared; instead the teacher answers the first 8 rows again, and no number may differ by
+    more than 1 % of the largest. What it does to other rows alone is not noticed.
 
     Raises:
         ValueError: ``path`` is no ``.npz`` in an existing folder, or holds anything else; or
-            it is stale, with what has changed: the teacher's function, the inputs, layers,
-            store, class names, or the version of Keras, whose results may differ.
+            it is stale, with what has changed: the teacher's architecture, weights or answers,
+            the inputs, layers, store, class names, or the version of Keras.
     """
     path = Path(path)
     if path.suffix != ".npz" or not path.parent.is_dir():
         raise ValueError(f"path must be an .npz file in an existing folder, got {path}")
     own = {"store": function_description("store", store), "teacher": teacher_checksum(teacher)}
     if not path.exists():
-        answers, checksum = ask(teacher, x, layers, batch_size, verbose)
-        found = _stored(answers, store, own | _about(checksum, layers, class_names))
-        write_file(path, found, _probe(answers, store))
-    held = read_file(path)
+        answers, about = _asked(teacher, x, layers, batch_size, class_names, verbose)
+        own["teacher"] = teacher_checksum(teacher)  # of a subclass, which has weights only now
+        write_file(path, _stored(answers, store)[0] | _probe(answers, store), own | about)
+    arrays, held = read_file(path)
     about = own | _about(checksum_of(teacher, x, batch_size), layers, class_names)
-    changed = [name for name in about if held.about.get(name) != about[name]]
-    if not changed:
-        changed = _changed_answers(held.probe, teacher, x, layers, store)
+    changed = [name for name in about if held.get(name) != about[name]]
+    changed = changed or _changed_answers(arrays, teacher, x, layers, store)
     if changed:
-        then = f" (then {held.about['keras']})" if "keras" in changed else ""
+        then = f" (then {held['keras']})" if "keras" in changed else ""
         raise ValueError(
             f"path must hold the answers of this teacher to these inputs, but {path} is stale: "
             f"changed since it was written: {' and '.join(changed)}{then}. "
             "Delete it to compute anew."
         )
-    return TeacherAnswers(_logits_of(held, store), held.features, held.about)
+    # The first rows, stored again, show how the stored arrays are to be read.
+    form = store(arrays["probe/logits"]) if "probe/logits" in arrays else None
+    return _unpacked(arrays, form, held)
 
 
 def load_teacher_logits(part):
@@ -118,66 +119,74 @@ def load_teacher_logits(part):
         return arrays[part].astype("float32")
 
 
-def _about(checksum, layers, class_names):
-    """What decides the answers beside teacher and store, as it is written into the file."""
-    about = {
-        "data": checksum,
-        "layers": layers if isinstance(layers, str) else paths_by_name(layers),
-        "keras": keras.__version__,
-    }
+def _asked(teacher, x, layers, batch_size, class_names, verbose):
+    """All answers by name, and what decided them."""
+    answers, checksum = ask(teacher, x, layers, batch_size, verbose)
+    class_count = answers["logits"].shape[-1] if "logits" in answers else 0
+    return answers, _about(checksum, layers, class_names, class_count)
+
+
+def _about(checksum, layers, class_names, class_count=None):
+    """What decides the answers beside teacher and store."""
+    layers = layers if isinstance(layers, str) else paths_by_name(layers)
+    about = {"data": checksum, "layers": layers, "keras": keras.__version__}
     if class_names is not None:
-        about["class_names"] = check_class_names("class_names", class_names)
+        about["class_names"] = check_class_names("class_names", class_names, class_count)
     return about
 
 
-def _stored(answers, store, about):
-    """Answers by name as ``TeacherAnswers``, the logits in the form that ``store`` gives."""
-    logits, features = None, {}
-    for name, array in answers.items():
-        if name == "logits":
-            logits = store(array)
-            if len(logits) != len(array):
-                rule = f"store must give {len(array)} rows for as many"
-                raise ValueError(f"{rule}, got {len(logits)}")
-        else:
-            features[name.removeprefix("features/")] = dense(array)
-    if "class_names" in about:
-        class_count = np.shape(answers.get("logits", ()))[-1]
-        check_class_names("class_names", about["class_names"], class_count)
+def _stored(answers, store):
+    """Answers as arrays for a file, and what ``store`` made of the logits."""
+    arrays = {name: dense(array) for name, array in answers.items() if name != "logits"}
+    if "logits" not in answers:
+        return arrays, None
+    logits = store(answers["logits"])
+    count = len(answers["logits"])
+    if len(logits) != count:
+        raise ValueError(f"store must give {count} rows for as many, got {len(logits)}")
+    parts = enumerate(as_stored(logits).arrays)
+    return arrays | {f"logits/{number}": array for number, array in parts}, logits
+
+
+def _unpacked(arrays, form, about):
+    """The arrays of a file as ``TeacherAnswers``, the logits in a form such as ``form``."""
+    parts = tuple(_below("logits/", arrays).values())
+    logits = parts[0] if parts else None
+    if isinstance(form, StoredSignal):
+        logits = replace(form, arrays=parts)
+    features = _below("features/", arrays)
     if isinstance(about["layers"], str):
         features = features[about["layers"]]
     return TeacherAnswers(logits, features if len(features) else None, about)
 
 
-def _logits_of(held, store):
-    """The logits of a file in their form, which ``store`` shows by storing the probe."""
-    if held.logits is None:
-        return None
-    form = store(held.probe["logits"])
-    is_compact = isinstance(form, StoredSignal)
-    return replace(form, arrays=held.logits) if is_compact else held.logits[0]
+def _below(prefix, arrays):
+    found = {name: array for name, array in arrays.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): array for name, array in found.items()}
 
 
 def _probe(answers, store):
-    """The first few rows of all answers, and what ``store`` makes of these alone."""
-    probe = {name: array[:PROBE_COUNT] for name, array in answers.items()}
-    parts = as_stored(store(probe["logits"])).arrays if "logits" in probe else ()
-    return probe | {f"stored/{number}": array for number, array in enumerate(parts)}
+    """The first few rows of all answers, and what ``store`` makes of their logits."""
+    rows = {name: array[:PROBE_COUNT] for name, array in answers.items()}
+    stored, _ = _stored(rows, store)
+    return {f"probe/{name}": array for name, array in (stored | rows).items()}
 
 
-def _changed_answers(probe, teacher, x, layers, store):
+def _changed_answers(arrays, teacher, x, layers, store):
     """What has changed although all checksums are those of then: code that they do not see."""
+    changed, probe = [], _below("probe/", arrays)
     batch = next(iter(input_batches(teacher, x, PROBE_COUNT)))
     rows = keras.tree.map_structure(lambda array: array[:PROBE_COUNT], batch)
-    changed = set()
-    for name, again in answering(teacher, layers)(rows).items():
-        then = probe[name][: len(again)]
-        # Another machine rounds differently, another function differs by more.
-        tolerance = 0.01 * np.abs(then[np.isfinite(then)]).max(initial=0.0)
-        if again.shape != then.shape or not np.allclose(again, then, rtol=0.0, atol=tolerance):
-            changed.add("the teacher's answers")
-    answers = {name: array for name, array in probe.items() if name == "logits"}
-    for name, again in _probe(answers, store).items():
-        if not np.array_equal(again, probe.get(name)):
-            changed.add("store")
-    return sorted(changed)
+    answers = answering(teacher, layers)(rows)
+    if not all(_is_near(again, probe[name][: len(again)]) for name, again in answers.items()):
+        changed.append("the teacher's answers")
+    again = _probe({name: probe[name] for name in answers}, store)
+    if not all(np.array_equal(array, arrays.get(name)) for name, array in again.items()):
+        changed.append("store")
+    return changed
+
+
+def _is_near(again, then):
+    """Whether answers are equal but for rounding, in which two machines differ."""
+    tolerance = 0.01 * np.abs(then[np.isfinite(then)]).max(initial=0.0)
+    return again.shape == then.shape and np.allclose(again, then, rtol=0.0, atol=tolerance)

@@ -1,13 +1,12 @@
 """One pass of a teacher over its inputs, in any form: answers by name, and checksums."""
 
 import hashlib
-import json
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from distill_lib.features import as_functional, with_outputs
+from distill_lib.features import as_functional, outputs_by_name, with_outputs
 from distill_lib.signals.checks import check_not_probabilities, check_values
 from distill_lib.signals.stored import row_count
 
@@ -49,27 +48,27 @@ def answering(teacher, layers):
     model = with_outputs(teacher, inner) if inner else teacher
 
     def answer(batch):
-        found = _by_name(teacher, model.predict_on_batch(batch))
-        logits = {"logits": found["logits"]} if "logits" in found else {}
-        if not logits and not paths:
+        found = outputs_by_name(teacher, model.predict_on_batch(batch))
+        if "logits" not in found and not paths:
             return {f"features/{name}": array for name, array in found.items()}
-        if unknown := sorted(set(paths.values()) & keys - found.keys()):
-            rule = f"layers must be keys of the answer of {teacher.name!r}, {sorted(found)}"
-            raise ValueError(f"{rule}, as it is not functional, got {unknown}")
-        features = {
-            f"features/{name}": found[path if path in keys else f"features/{name}"]
-            for name, path in paths.items()
-        }
-        return logits | features
+        answers = {"logits": found["logits"]} if "logits" in found else {}
+        for name, path in paths.items():
+            key = path if path in keys else f"features/{name}"
+            if key not in found:
+                known = f"{teacher.name!r}, {sorted(found)}, as it is not functional"
+                raise ValueError(f"layers must be keys of the answer of {known}, got {path!r}")
+            answers[f"features/{name}"] = found[key]
+        return answers
 
     return answer
 
 
 def paths_by_name(layers):
     """The layers asked for as ``{name: path}``: one path, a list of them, or such a dict."""
-    if layers is None or isinstance(layers, dict):
-        return dict(layers or {})
-    return {path: path for path in ([layers] if isinstance(layers, str) else layers)}
+    if isinstance(layers, dict):
+        return layers
+    paths = [layers] if isinstance(layers, str) else layers or []
+    return {path: path for path in paths}
 
 
 def input_batches(teacher, x, batch_size):
@@ -110,10 +109,10 @@ class RowsChecksum:
         """Add a batch: an array, or a dict or list of arrays."""
         for path, array in keras.tree.flatten_with_path(inputs):
             array = np.asarray(array)
-            digest = self._digests.setdefault(path, hashlib.sha256())
-            row_kind = (array.dtype.str, array.shape[1:])
+            digest = self._digests.setdefault(str(path), hashlib.sha256())
+            row_kind = repr((array.dtype.str, array.shape[1:]))
             if self._row_kinds.get(path) != row_kind:
-                digest.update(repr(row_kind).encode())
+                digest.update(row_kind.encode())
                 self._row_kinds[path] = row_kind
             if array.dtype.kind in "OSU":  # strings
                 digest.update("".join(f"{one!r}," for one in array.ravel()).encode())
@@ -122,12 +121,5 @@ class RowsChecksum:
 
     def hexdigest(self):
         """The checksum of all rows so far."""
-        found = {str(path): one.hexdigest() for path, one in self._digests.items()}
-        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-
-
-def _by_name(teacher, answer):
-    if isinstance(answer, (list, tuple)):
-        rule = "teacher must answer with one array or a dict of arrays"
-        raise ValueError(f"{rule}, got {len(answer)} without names from {teacher.name!r}")
-    return dict(answer) if isinstance(answer, dict) else {"logits": answer}
+        found = sorted((path, digest.hexdigest()) for path, digest in self._digests.items())
+        return hashlib.sha256(repr(found).encode()).hexdigest()

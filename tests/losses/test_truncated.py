@@ -296,8 +296,8 @@ def test_it_learns_in_the_distiller_and_in_train_many():
         ({"teacher_classes": np.zeros((5, 8), int)}, "teacher_classes must hold from 1 to 7"),
         ({"teacher_log_probabilities": np.zeros((5, 2))}, "teacher_log_prob.* k \\+ 1 entries"),
         ({"teacher_temperature": 0.0}, "teacher_temperature must be a finite number above 0"),
-        ({"teacher_temperature": np.ones(4)}, "teacher_temperature must have leading axes"),
-        ({"teacher_temperature": np.ones((5, 7))}, "teacher_temperature must have lead"),
+        ({"teacher_temperature": np.ones(4)}, "teacher_temperature must have the leading axes"),
+        ({"teacher_temperature": np.ones((5, 7))}, "teacher_temperature must have the lead"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments, message):
