@@ -94,13 +94,18 @@ class ForwardPass:
     def __init__(self, model, layers):
         self.model, self._keys = model, sorted(set(layers))
         functional = as_functional(model)
-        keys = outputs_by_name(model, functional.output) if functional else self._keys
+        # A lone answer is called logits, but a layer of this name is meant as the layer.
+        output = functional.output if functional else dict.fromkeys(self._keys)
+        keys = output if isinstance(output, dict) else {}
         self._paths = [name for name in self._keys if name not in keys]
         self._extended = _with_inner_outputs(model, self._paths) if self._paths else model
         self._takes_training = "training" in inspect.signature(model.call).parameters
 
     def __call__(self, inputs, training=False):
-        """Return ``(answer, features)``: what the model returns, and features by layer."""
+        """Return ``(answer, features)``: what the model returns, and features by layer.
+
+        The features of ``None`` are the output ``"features"``, or else the logits.
+        """
         options = {"training": training} if self._takes_training else {}
         answer = self._extended(inputs, **options)
         features = {}
@@ -111,7 +116,8 @@ class ForwardPass:
             if key not in features and key not in outputs:
                 known = f"{self.model.name}, {sorted(outputs)}"
                 raise ValueError(f"layer must be a key of {known}, got {key!r}")
-        return answer, {**outputs, **features}
+        default = outputs.get("features", outputs.get("logits"))
+        return answer, {None: default, **outputs, **features}
 
 
 def outputs_by_name(model, answer):

@@ -146,13 +146,22 @@ def test_one_pass_gives_the_answer_and_the_features():
     model = student()
     answer, found = ForwardPass(model, {"hidden"})(X)
     np.testing.assert_array_equal(answer, model(X))
-    assert found.keys() == {"logits", "hidden"}
+    assert found.keys() == {None, "logits", "hidden"}
     np.testing.assert_array_equal(found["logits"], model(X))
     np.testing.assert_array_equal(found["hidden"], with_outputs(model, ["hidden"])(X)["hidden"])
     extended = with_outputs(model, {"features": "hidden"})
     answer, found = ForwardPass(extended, {"features"})(X)
-    assert answer.keys() == found.keys() == {"logits", "features"}
+    assert answer.keys() == found.keys() - {None} == {"logits", "features"}
+    np.testing.assert_array_equal(found[None], answer["features"])
     np.testing.assert_array_equal(found["features"], answer["features"])
+
+
+def test_an_inner_layer_named_logits_is_meant_and_not_the_answer():
+    inputs = keras.Input((6,))
+    scores = keras.layers.Dense(3, name="logits")(inputs)
+    model = keras.Model(inputs, keras.layers.Rescaling(10.0)(scores))
+    answer, found = ForwardPass(model, {"logits"})(X)
+    np.testing.assert_allclose(found["logits"], answer / 10, rtol=1e-6)
 
 
 def test_one_tensor_is_called_logits_and_several_need_names():

@@ -78,8 +78,7 @@ class Distiller(Adjustable):
         answer, found = self._student_pass(inputs, training=training)
         features = []
         for term, adapter in zip(self.distillation_losses, self.adapters, strict=True):
-            feature = objective.features_of(found, term.student_layer)
-            features.append(counting.applied(adapter, feature))
+            features.append(counting.applied(adapter, found[term.student_layer]))
         return {"answer": answer, "features": features}
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **options):

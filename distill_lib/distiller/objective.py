@@ -6,13 +6,6 @@ from distill_lib import counting
 from distill_lib.distiller.judged import answers_by_name, entry, loss_of, mask_of_answer
 
 
-def features_of(found, layer):
-    """Return the features of a layer; of ``None`` the key ``"features"``, or the logits."""
-    if layer is not None:
-        return found[layer]
-    return found.get("features", found.get("logits"))
-
-
 def wants_teacher(terms, given):
     """Return whether a term needs a signal of a teacher that is not among those given."""
     missing = [name for term in terms for name in term.lacks(given)]
@@ -46,7 +39,7 @@ def term_value(term, knobs, signals, asked, sample_weight):
     values = []
     for answer, found in asked:
         live = {f"teacher_{name}": one for name, one in answers_by_name(answer).items()}
-        live["teacher_features"] = features_of(found, term.teacher_layer)
+        live["teacher_features"] = found[term.teacher_layer]
         mask = stored.get("mask")
         for name, one in live.items():
             live[name] = None if one is None else ops.stop_gradient(one)
