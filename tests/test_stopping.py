@@ -6,7 +6,7 @@ import pytest
 from students import LABELS, RNG, TEACHER, X, build, largest_difference, train
 
 from distill_lib.losses import hard_label_loss, soft_target_loss, weighted_mean
-from distill_lib.training import stopping
+from distill_lib.training import stacked, stopping
 from distill_lib.training.batches import batch_rows
 
 X_VAL, Y_VAL = RNG.normal(size=(31, 5)).astype("float32"), RNG.integers(0, 3, 31)
@@ -92,7 +92,7 @@ def test_the_curve_holds_the_loss_before_each_update():
 def test_another_loss_weights_and_masks_on_the_validation_data(monkeypatch):
     """The mean is that of all examples that count, however they are cut into calls."""
     counts, weight = RNG.random(31) < 0.5, RNG.random(31).astype("float32")
-    monkeypatch.setattr(stopping, "EXAMPLES_PER_CALL", 8)
+    monkeypatch.setattr(stacked, "EXAMPLES_PER_CALL", 8)
     given = {"labels": Y_VAL, "mask": counts, "sample_weight": weight}
     trained = train(
         soft_target_loss,
