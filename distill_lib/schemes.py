@@ -41,13 +41,11 @@ def born_again(build, x, labels, *, loss, generations, seeds, knobs=None, **opti
     differs from its teacher; its control is a student trained alone from that seed.
 
     Args:
-        build, x, seeds: As in :func:`~distill_lib.training.train_many`.
-        labels: Integer labels ``(n,)``.
-        loss: The loss of the generations after the first. It takes ``student_logits`` and
-            ``teacher_logits``, and it must accept ``labels``.
+        build, x, seeds, **options: As in :func:`~distill_lib.training.train_many`, for all
+            generations.
+        loss: The loss of the generations after the first, which are given ``labels`` and
+            ``teacher_logits``; ``knobs`` are the numbers that it takes, by name.
         generations: The number of generations, the first included.
-        knobs: The numbers that ``loss`` takes, by name.
-        **options: Other options of ``train_many``, which hold for all generations.
 
     Returns:
         A list with the trained students of each generation, ``[generation][seed]``.
@@ -70,10 +68,9 @@ def mutual_learning(build, x, labels, *, seeds, peers=2, **options):
     (2018) update one after the other.
 
     Args:
-        build, x, seeds: As in :func:`~distill_lib.training.train_many`.
-        labels: Integer labels ``(n,)``.
+        build, x, seeds, **options: As in :func:`~distill_lib.training.train_many`, and
+            ``temperature``.
         peers: The number of networks in a cohort.
-        **options: Other options of ``train_many``, and ``temperature``.
 
     Returns:
         A list with the models of each cohort, ``[seed][peer]``.
@@ -91,15 +88,12 @@ def mutual_learning(build, x, labels, *, seeds, peers=2, **options):
 def mutual_learning_loss(*, labels, temperature=1.0, **answers):
     """Return the sum over peers i of hard_label_loss + mean over j != i of T^2 KL(p_j || p_i).
 
-    A peer is held fixed where it teaches.
+    A peer is held fixed where it teaches. There is one value for each example.
 
     Args:
         labels: Integer labels ``(...)``.
         temperature: The temperature T of the divergences.
         **answers: The logits ``(..., classes)`` of two or more peers, by name.
-
-    Returns:
-        One value for each example.
     """
     total = 0.0
     for name, own in answers.items():
@@ -156,14 +150,10 @@ def teach_consistently(
 
     Args:
         teacher, student: Keras models that return logits.
-        x: An array ``(n, ...)`` of inputs.
+        x, seed, **options: As in :func:`~distill_lib.signals.as_dataset`.
         augment: A function of a batch of inputs, such as :func:`mixup`.
-        epochs: The number of passes over ``x``.
-        seed: The seed of the order of the inputs.
+        epochs, optimizer: As in Keras's ``fit`` and ``compile``.
         temperature: The temperature of the divergence.
-        optimizer: A Keras optimizer or its name.
-        **options: Other options of :func:`~distill_lib.signals.as_dataset`, such as
-            ``batch_size``.
 
     Returns:
         Keras's ``History``.

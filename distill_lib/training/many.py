@@ -14,7 +14,6 @@ from distill_lib.training.optimizers import Recipe
 from distill_lib.training.runs import Run
 from distill_lib.training.stacked import Program
 from distill_lib.training.starts import new_student, starting_weights
-from distill_lib.training.stopping import Validation
 from distill_lib.training.students import STUDENTS_PER_CALL, Student, Students
 
 # What is trained together. Not convolutions: each is busy enough alone, stacking gains
@@ -114,20 +113,21 @@ def train_many(
     seeds = as_seeds(seeds)
     counts = {"steps": steps, "batch_size": batch_size, "evaluate_every": evaluate_every}
     check_counts(counts if patience is None else {**counts, "patience": patience})
-    recipe, knobs = Recipe(optimizer, learning_rate), as_knobs(loss, knobs, seeds)
+    recipe = Recipe(optimizer, learning_rate)
+    knobs = as_knobs(loss, knobs, seeds)
     data = Data(x, signals, seeds)
     subsets = as_subsets(subsets, len(data.x), seeds)
     builds = per_seed("build", build, seeds)
     starts, worker, built = starting_weights(builds, seeds)
     check_data(data, loss, worker, knobs, subsets)
     _check_validation(validation, validation_loss, patience, recipe)
-    watch = None
+    validation_loss = validation_loss or loss
     if validation is not None:
-        watched = Data(*validation, seeds, prefix="validation ")
-        watch = Validation(watched, validation_loss or loss, evaluate_every, patience)
-        all_rows = as_subsets(None, len(watched.x), seeds)
-        check_data(watched, watch.loss, worker, knobs, all_rows)
-    run = Run(data, loss, recipe, builds, seeds, subsets, steps, batch_size, knobs, watch)
+        validation = Data(*validation, seeds, prefix="validation ")
+        all_rows = as_subsets(None, len(validation.x), seeds)
+        check_data(validation, validation_loss, worker, knobs, all_rows)
+    watch = validation, validation_loss, evaluate_every, patience
+    run = Run(data, loss, recipe, builds, seeds, subsets, steps, batch_size, knobs, *watch)
     return _train_groups(run, starts, worker, built, verbose)
 
 

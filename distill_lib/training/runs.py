@@ -7,7 +7,7 @@ import numpy as np
 from distill_lib.training.batches import Data, batch_rows
 from distill_lib.training.optimizers import Recipe
 from distill_lib.training.row_checks import not_finite_in
-from distill_lib.training.stopping import Progress, Validation
+from distill_lib.training.stopping import Progress
 
 STEPS_PER_CALL = 50  # updates in one call into TensorFlow; Ctrl-C acts between calls
 
@@ -25,12 +25,15 @@ class Run:
     steps: int
     batch_size: int
     knobs: dict
-    validation: Validation | None
+    validation: Data | None
+    validation_loss: callable
+    evaluate_every: int
+    patience: int | None
 
     def train(self, program, starts, numbers, bar):
         """Train the students of these numbers; return their weights and their curves."""
         program.load(starts, numbers)
-        progress = Progress(len(numbers), self.validation)
+        progress = Progress(len(numbers), self.patience)
         rows = [self._rows(number) for number in numbers]
         begin = 0
         for end in filter(self._is_end, range(1, self.steps + 1)):
@@ -59,9 +62,8 @@ class Run:
         return step % STEPS_PER_CALL == 0 or step == self.steps or self._is_evaluated(step)
 
     def _is_evaluated(self, step):
-        if self.validation is None:
-            return False
-        return step % self.validation.every == 0 or step == self.steps
+        is_due = step % self.evaluate_every == 0 or step == self.steps
+        return self.validation is not None and is_due
 
     def _check_losses(self, progress, numbers, begin):
         """Refuse a loss that is not finite; name step and seed and, where it is one, signal."""

@@ -94,7 +94,7 @@ class Program:
     def validate(self):
         """Return the mean validation loss of each student, ``(students,)``."""
         total, count = 0.0, 0.0
-        rows = np.arange(len(self.run.validation.data.x), dtype="int32")
+        rows = np.arange(len(self.run.validation.x), dtype="int32")
         for part in np.array_split(rows, -(-len(rows) // EXAMPLES_PER_CALL)):
             mean, values = self._measure(tf.constant(part), *self.of_each)
             total += mean.numpy().astype("float64") * values.numpy()
@@ -148,9 +148,9 @@ class Program:
 
         def alone(arguments):
             weights, states, number, knobs = arguments
-            inputs, signals = self.run.validation.data.batch(number, rows)
+            inputs, signals = self.run.validation.batch(number, rows)
             outputs, _ = self.worker.stateless_call(weights, states, inputs, training=False)
-            loss = self.run.validation.loss
+            loss = self.run.validation_loss
             return objective(loss, signals, outputs, wanted(loss, knobs))
 
         return self._for_each(alone, (*self._present(), numbers, knobs))

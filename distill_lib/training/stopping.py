@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill_lib.training.batches import Data
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -29,28 +27,16 @@ class Curve:
         return f"Curve({len(self.loss)} updates, best after {self.best_step})"
 
 
-@dataclass
-class Validation:
-    """On what the students are validated, and when they stop.
+class Progress:
+    """What is remembered of ``count`` students of one program while they train.
 
-    Attributes:
-        data: The :class:`~distill_lib.training.batches.Data`.
-        loss: The loss, which is taken without regularisation.
-        every: Updates between two evaluations.
-        patience: Evaluations without a new best after which a student stops, or ``None``.
+    A student stops after ``patience`` evaluations without a new best; with ``None`` never.
     """
 
-    data: Data
-    loss: callable
-    every: int
-    patience: int | None
-
-
-class Progress:
-    """What is remembered of the students of one program while they train."""
-
-    def __init__(self, count, validation):
-        self.validation, self.losses, self.evaluated, self.found = validation, [], [], []
+    def __init__(self, count, patience):
+        self.patience = patience
+        self.losses, self.evaluated, self.found = [], [], []
+        self.waited = np.zeros(count, int)  # evaluations since the best one
         self.best = np.full(count, np.inf)
         self.best_step = np.zeros(count, int)
         self.stopped = np.zeros(count, int)  # after which update; 0 while it goes on
@@ -64,7 +50,8 @@ class Progress:
     def evaluate(self, step, losses, weights):
         """Keep the weights of the students that are better than ever; stop the tired ones."""
         if not np.isfinite(losses[self.active]).all():
-            raise ValueError(f"validation loss must stay finite, got {losses} at step {step}")
+            rule = "validation loss must stay finite for every student"
+            raise ValueError(f"{rule}, got {losses} after {step} updates")
         self.evaluated.append(step)
         self.found.append(losses)
         better = self.active & (losses < self.best)
@@ -73,9 +60,9 @@ class Progress:
         for kept, now in zip(self.weights, weights, strict=True):
             kept[better] = now[better]
         self.best[better], self.best_step[better] = losses[better], step
-        if self.validation.patience is not None:
-            waited = (step - self.best_step) / self.validation.every
-            self.stopped[self.active & (waited >= self.validation.patience)] = step
+        self.waited = np.where(better, 0, self.waited + 1)
+        if self.patience is not None:
+            self.stopped[self.active & (self.waited >= self.patience)] = step
 
     def curves(self):
         """Return the :class:`Curve` of each student."""
