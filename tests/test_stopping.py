@@ -141,7 +141,7 @@ def test_a_validation_loss_that_is_not_finite_is_refused():
         return hard_label_loss(labels=labels, student_logits=student_logits) / 0.0
 
     options = {"validation": WATCHED["validation"], "validation_loss": loss}
-    with pytest.raises(ValueError, match="validation loss must stay finite .* after 12 updat"):
+    with pytest.raises(ValueError, match="validation loss must stay finite for every student"):
         train(hard_label_loss, {"labels": LABELS}, **options)
 
 

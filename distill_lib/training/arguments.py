@@ -57,8 +57,8 @@ def check_data(data, loss, student, knobs, subsets):
     The loss is tried with every set of knobs on the first examples, so that it may refuse
     them by name, which a compiled step does not.
     """
-    count, knobs = len(data.x), wanted(loss, knobs)
-    inputs, signals = data.batch(0, np.arange(min(count, EXAMPLES_TRIED)))
+    knobs = wanted(loss, knobs)
+    inputs, signals = data.batch(0, np.arange(min(len(data.x), EXAMPLES_TRIED)))
     answers = student(inputs)
     outputs = student_signals(answers)
     _check_names(loss, data.each, outputs, knobs, data.prefix)
@@ -94,9 +94,8 @@ def _check_mask(inputs, signals, outputs):
 
 def _own_mask(data, student):
     """Return the mask that a student makes of all inputs, such as of the padding of texts."""
-    count = len(data.x)
-    parts = np.array_split(np.arange(count), math.ceil(count / EXAMPLES_TRIED))
-    return np.concatenate([mask_of(student(data.batch(0, part)[0])) for part in parts])
+    parts = np.array_split(data.x, math.ceil(len(data.x) / EXAMPLES_TRIED))
+    return np.concatenate([mask_of(student(part)) for part in parts])
 
 
 def _class_count(signals, outputs):

@@ -89,12 +89,6 @@ class Data:
             signals[name] = take(signal, rows + first)
         return tf.gather(self.inputs, rows), signals
 
-    def of(self, number):
-        """Return the signals of one student as they are stored, by name."""
-        return {
-            name: each[number] if len(each) > 1 else each[0] for name, each in self.each.items()
-        }
-
     def _check_length(self, name, signal):
         count = len(signal) if hasattr(signal, "__len__") else None
         if count != len(self.x):

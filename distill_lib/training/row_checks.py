@@ -20,7 +20,9 @@ def check_rows(data, subsets, own_mask=None, class_count=None):
     _refuse(f"{data.prefix}x", data.x, *_wrong("x", data.x), _seen(subsets, count))
     checked = set()
     for number, rows in enumerate(subsets):
-        signals = data.of(number)
+        signals = {
+            name: each[number] if len(each) > 1 else each[0] for name, each in data.each.items()
+        }
         alike = (id(rows), *map(id, signals.values()))
         if alike in checked:
             continue

@@ -83,11 +83,12 @@ class Program:
         return np.stack(values) if self.count > 1 else np.asarray(values[0])
 
     def train(self, rows):
-        """Make one update for each of the batches, lists of row numbers of each student.
+        """Make updates and return the losses before each of them, ``(steps, students)``.
 
-        Returns the losses before each update, ``(steps, students)``.
+        ``rows`` holds the row numbers of each student, ``(steps, batch_size)``.
         """
-        batches = np.moveaxis(self.pack(rows), -2, 0)  # (steps, students, batch_size)
+        # (steps, students, batch_size), or (steps, batch_size) of one student
+        batches = np.moveaxis(self.pack(rows), -2, 0)
         losses = self._updates(tf.constant(batches), *self.of_each).numpy()
         return losses.reshape(len(batches), -1)
 
@@ -160,5 +161,5 @@ class Program:
         return [v.value for v in self.weights], [v.value for v in self.states]
 
     def _for_each(self, function, arguments):
-        """Return a function of what one student has, for all of them."""
+        """Apply a function of what one student has to what all of them have."""
         return tf.vectorized_map(function, arguments) if self.count > 1 else function(arguments)
