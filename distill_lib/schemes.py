@@ -13,17 +13,18 @@ from distill_lib.training import train_many
 
 
 def in_turn(builds, x, signals, *, loss, seeds, **options):
-    """Each student teaches the next; the first learns from ``signals``.
+    """Train one student after the other, each taught by the one before it.
 
-    With a smaller network at each turn, ``[build_assistant, build_student]``, this is teaching
-    by assistants (Mirzadeh et al., 2020). The student of seed s teaches the one of seed s.
+    The first learns from ``signals``. If the networks become smaller from turn to turn, this
+    is teaching by assistants (Mirzadeh et al., 2020).
 
     Args:
-        builds: functions as in :func:`~distill_lib.training.train_many`, one for each turn.
-        signals, loss, seeds, **options: as there; ``teacher_logits`` is replaced in each turn.
+        builds: One function for each turn, such as ``[build_assistant, build_student]``.
+        x, signals, loss, seeds, **options: As in :func:`~distill_lib.training.train_many`.
+            After the first turn the student of the same seed gives the ``teacher_logits``.
 
     Returns:
-        a list of lists of models, ``[turn][seed]``.
+        A list with the trained students of each turn, ``[turn][seed]``.
     """
     turns = []
     for build in builds:
@@ -33,41 +34,49 @@ def in_turn(builds, x, signals, *, loss, seeds, **options):
 
 
 def born_again(build, x, labels, *, loss, generations, seeds, knobs=None, **options):
-    """Networks that learn from their own kind: generation 0 from labels, k from k - 1.
+    """Train networks that are taught by networks of their own kind (Furlanello et al., 2018).
 
-    Generation k of seed s starts from the weights and batches of seed s + 1000 k, so that it
-    is no twin of its teacher; its control is trained alone from that seed.
+    Generation 0 learns from the labels, and generation k from generation k - 1. In generation
+    k the student of seed s has the starting weights and batches of seed s + 1000 k, so that it
+    differs from its teacher; its control is a student trained alone from that seed.
 
     Args:
-        loss: of the generations after the first, from ``labels``, ``teacher_logits`` and
-            ``student_logits`` or some of them; ``knobs``: its numbers, by name.
-        generations: how many there are, the first included.
-        **options: of :func:`~distill_lib.training.train_many`, for all.
+        build, x, seeds, **options: As in :func:`~distill_lib.training.train_many`, for all
+            generations.
+        loss: The loss of the generations after the first, which are given ``labels`` and
+            ``teacher_logits``; ``knobs`` are the numbers that it takes, by name.
+        generations: The number of generations, the first included.
 
     Returns:
-        a list of lists of models, ``[generation][seed]``. Source: Furlanello et al. (2018).
+        A list with the trained students of each generation, ``[generation][seed]``.
     """
     signals = {"labels": labels}
     found = [train_many(build, x, signals, loss=hard_label_loss, seeds=seeds, **options)]
+    options |= knobs or {}
     for generation in range(1, generations):
         signals["teacher_logits"] = list(predict_logits(found[-1], x))
         own = [seed + 1000 * generation for seed in seeds]
-        options |= knobs or {}
         found.append(train_many(build, x, signals, loss=loss, seeds=own, **options))
     return found
 
 
 def mutual_learning(build, x, labels, *, seeds, peers=2, **options):
-    """A cohort without a teacher: each network learns from labels and from its peers.
+    """Train cohorts without a teacher: each network learns from labels and from its peers.
 
-    The first of a cohort has the start and the batches of the student that ``train_many``
-    trains alone from the same seed. ``peers``: networks in a cohort, two or more;
-    ``options``: of ``train_many``, and ``temperature``.
+    The first network of a cohort has the start and the batches of the student that
+    ``train_many`` trains alone from the same seed. All peers are updated at once; Zhang et al.
+    (2018) update one after the other.
+
+    Args:
+        build, x, seeds, **options: As in :func:`~distill_lib.training.train_many`, and
+            ``temperature``.
+        peers: The number of networks in a cohort.
 
     Returns:
-        a list of lists of models, ``[seed][peer]``.
+        A list with the models of each cohort, ``[seed][peer]``.
 
-    Source: Zhang et al. (2018), who update the peers one after the other, not all at once.
+    Raises:
+        ValueError: If ``peers`` is below 2.
     """
     if peers < 2:
         raise ValueError(f"peers must be at least 2, got {peers}")
@@ -77,24 +86,35 @@ def mutual_learning(build, x, labels, *, seeds, peers=2, **options):
 
 
 def mutual_learning_loss(*, labels, temperature=1.0, **answers):
-    """The sum over peers i of hard_label_loss + mean over j of T^2 KL(p_j || p_i), j != i.
+    """Return the sum over peers i of hard_label_loss + mean over j != i of T^2 KL(p_j || p_i).
 
-    A peer is held fixed where it teaches. ``answers``: logits by name, two or more.
+    A peer is held fixed where it teaches. There is one value for each example.
+
+    Args:
+        labels: Integer labels ``(...)``.
+        temperature: The temperature T of the divergences.
+        **answers: The logits ``(..., classes)`` of two or more peers, by name.
     """
-    total, options = 0.0, {"temperature": temperature}
+    total = 0.0
     for name, own in answers.items():
         peers = [ops.stop_gradient(answers[peer]) for peer in answers if peer != name]
-        pairs = [{"teacher_logits": peer, "student_logits": own} for peer in peers]
-        soft = [soft_target_loss(**pair, **options) for pair in pairs]
-        total += hard_label_loss(labels=labels, student_logits=own) + sum(soft) / len(soft)
+        soft = 0.0
+        for peer in peers:
+            pair = {"teacher_logits": peer, "student_logits": own}
+            soft += soft_target_loss(**pair, temperature=temperature)
+        total += hard_label_loss(labels=labels, student_logits=own) + soft / len(peers)
     return total
 
 
 def mean_of_probabilities(teacher_logits, temperature=1.0):
-    """One teacher of several for the forward KL: T log mean_k softmax(v_k / T).
+    """Return the logits of one teacher that stands for several in the forward divergence.
 
-    mean_k KL(p_k || q) is KL(mean of the p_k || q) plus a number that q does not change.
-    ``teacher_logits``: a list of ``(..., classes)``, or one array with the teachers first.
+    They are T log mean_k softmax(v_k / T). The mean over k of KL(p_k || q) is KL(mean of the
+    p_k || q) plus a number that does not depend on the student q.
+
+    Args:
+        teacher_logits: A list of ``(..., classes)``, or one array with the teachers first.
+        temperature: The temperature T of the divergence.
     """
     log_p = ops.log_softmax(ops.stack(list(teacher_logits)) / temperature, axis=-1)
     count = ops.cast(ops.shape(log_p)[0], log_p.dtype)
@@ -102,32 +122,55 @@ def mean_of_probabilities(teacher_logits, temperature=1.0):
 
 
 def mean_of_logits(teacher_logits):
-    """One teacher of several for the reverse KL: mean_k v_k, the normalised geometric mean.
+    """Return the logits of one teacher that stands for several in the reverse divergence.
 
-    mean_k KL(q || p_k) is KL(q || that mean) plus a number that q does not change.
+    They are the mean of the v_k; its probabilities are the normalised geometric mean of the
+    p_k. The mean over k of KL(q || p_k) is KL(q || that mean) plus a number that does not
+    depend on the student q. ``teacher_logits`` are as in :func:`mean_of_probabilities`.
     """
     return ops.mean(ops.stack(list(teacher_logits)), axis=0)
 
 
-def teach_consistently(teacher, student, x, *, augment, epochs, seed=0, **options):
-    """Function matching: in every step the teacher sees the very views that the student sees.
+def teach_consistently(
+    teacher,
+    student,
+    x,
+    *,
+    augment,
+    epochs,
+    seed=0,
+    temperature=1.0,
+    optimizer="adam",
+    **options,
+):
+    """Train ``student`` in place by function matching (Beyer et al., 2022).
 
-    No label, a live teacher, strong augmentation and a long (patient) schedule. ``student`` is
-    trained in place; returns Keras's ``History``. Source: Beyer et al. (2022).
+    In every step a live teacher sees the very views that the student sees. There are no
+    labels; the augmentation is strong and the schedule long.
 
     Args:
-        augment: a function of a batch of inputs, such as :func:`mixup`.
-        **options: ``temperature``, ``batch_size`` and ``optimizer``, if not 1, 128 and Adam.
+        teacher, student: Keras models that return logits.
+        x, seed, **options: As in :func:`~distill_lib.signals.as_dataset`.
+        augment: A function of a batch of inputs, such as :func:`mixup`.
+        epochs, optimizer: As in Keras's ``fit`` and ``compile``.
+        temperature: The temperature of the divergence.
+
+    Returns:
+        Keras's ``History``.
     """
-    term = DistillationTerm(soft_target_loss, temperature=options.pop("temperature", 1.0))
+    term = DistillationTerm(soft_target_loss, temperature=temperature)
     distiller = Distiller(teacher, student, term, student_loss_weight=0.0)
-    distiller.compile(options.pop("optimizer", "adam"))
+    distiller.compile(optimizer)
     views = as_dataset(x, {}, seed=seed, augment=augment, **options)
     return distiller.fit(views, epochs=epochs, verbose=0)
 
 
 def mixup(seed=0):
-    """An augmentation: r x + (1 - r) x', x' the batch in reverse, r uniform in [0, 1)."""
+    """Return an augmentation that mixes each input with another of its batch.
+
+    The view is r x + (1 - r) x', where x' is the batch in reverse order and r is drawn for
+    each input from the uniform distribution on [0, 1).
+    """
     generator = keras.random.SeedGenerator(seed)
 
     def augment(views):
@@ -139,6 +182,7 @@ def mixup(seed=0):
 
 
 def _cohort(build, peers):
+    """Return one model that answers as several new ones, by the names of its peers."""
     members = [as_functional(build()) for _ in range(peers)]
     named = [keras.Model(m.input, m.output, name=f"peer{k}") for k, m in enumerate(members)]
     inputs = keras.Input(members[0].input.shape[1:])

@@ -170,6 +170,18 @@ def test_a_teacher_may_say_never_but_not_certainly():
         check_rows(Data(X, {"teacher_logits": never}, [0]), [np.arange(60)])
 
 
+def test_a_mask_of_steps_leaves_out_vectors_of_examples_without_any_step():
+    steps = WORDS != 0
+    steps[6] = False
+    given = {"mask": steps, "teacher_features": spoilt(TEACHER, np.arange(60) == 6)}
+    check_rows(Data(WORDS, given, [0]), [np.arange(60)])
+    given["teacher_features"] = spoilt(TEACHER, np.arange(60) == 8)
+    with pytest.raises(
+        ValueError, match="teacher_features must be finite where it counts, got nan"
+    ):
+        check_rows(Data(WORDS, given, [0]), [np.arange(60)])
+
+
 def test_every_pass_shows_every_example_once_in_a_new_order():
     rows = batch_rows(10, seed=0, steps=6, batch_size=4)
     assert rows.shape == (6, 4)

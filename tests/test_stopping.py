@@ -6,7 +6,7 @@ import pytest
 from students import LABELS, RNG, TEACHER, X, build, largest_difference, train
 
 from distill_lib.losses import hard_label_loss, soft_target_loss, weighted_mean
-from distill_lib.training import stopping
+from distill_lib.training import stacked, stopping
 from distill_lib.training.batches import batch_rows
 
 X_VAL, Y_VAL = RNG.normal(size=(31, 5)).astype("float32"), RNG.integers(0, 3, 31)
@@ -92,7 +92,7 @@ def test_the_curve_holds_the_loss_before_each_update():
 def test_another_loss_weights_and_masks_on_the_validation_data(monkeypatch):
     """The mean is that of all examples that count, however they are cut into calls."""
     counts, weight = RNG.random(31) < 0.5, RNG.random(31).astype("float32")
-    monkeypatch.setattr(stopping, "EXAMPLES_PER_CALL", 8)
+    monkeypatch.setattr(stacked, "EXAMPLES_PER_CALL", 8)
     given = {"labels": Y_VAL, "mask": counts, "sample_weight": weight}
     trained = train(
         soft_target_loss,
@@ -116,6 +116,10 @@ def test_another_loss_weights_and_masks_on_the_validation_data(monkeypatch):
         ({"validation": (X_VAL, {})}, "validation signals must hold all .*'labels'"),
         ({"validation": (X_VAL, {"labels": LABELS})}, "validation labels must have 31 rows"),
         ({"validation": (X_VAL, {"labels": Y_VAL + 3})}, "validation labels must lie from 0"),
+        (
+            {"validation": (X_VAL, {"labels": [Y_VAL, Y_VAL + 3]})},
+            "validation labels must lie from 0 to 2",
+        ),
         ({"validation": WATCHED["validation"], "patience": 0}, "patience must be a whole numb"),
         ({"validation": WATCHED["validation"], "evaluate_every": 0}, "evaluate_every must be"),
         (
@@ -132,10 +136,18 @@ def test_bad_validation_is_refused_by_name(change, message):
         train(hard_label_loss, {"labels": LABELS}, **change)
 
 
+def test_a_validation_loss_that_is_not_finite_is_refused():
+    def loss(*, labels, student_logits):
+        return hard_label_loss(labels=labels, student_logits=student_logits) / 0.0
+
+    options = {"validation": WATCHED["validation"], "validation_loss": loss}
+    with pytest.raises(ValueError, match="validation loss must stay finite for every student"):
+        train(hard_label_loss, {"labels": LABELS}, **options)
+
+
 def test_what_a_student_does_after_it_stopped_does_not_count():
     """Two students, patience 1: the first stops after step 20 and gets better afterwards."""
-    watch = stopping.Validation(None, None, every=10, patience=1)
-    progress = stopping.Progress(2, watch)
+    progress = stopping.Progress(2, patience=1)
     for step, losses in (
         (10, [1.0, 3.0]),
         (20, [1.5, 2.0]),

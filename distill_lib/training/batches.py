@@ -8,12 +8,12 @@ from distill_lib.signals import joined, take
 
 
 def is_array(value):
-    """Whether a value is one array or tensor, not a list and not a stored signal."""
+    """Return whether a value is one array or tensor, not a list and not a stored signal."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def per_seed(name, value, seeds, many=(list, tuple)):
-    """One value for each student: those of a list, or the same for all."""
+    """Return one value for each student: those of a list, or the same for all."""
     if not isinstance(value, many) or getattr(value, "shape", None) == ():
         return [value] * len(seeds)
     if len(value) != len(seeds):
@@ -24,9 +24,9 @@ def per_seed(name, value, seeds, many=(list, tuple)):
 
 
 def batch_rows(count, seed, steps, batch_size=128):
-    """The row numbers of each batch, int32 ``(steps, batch_size)``.
+    """Return the row numbers of each batch, int32 ``(steps, batch_size)``.
 
-    One pass over all ``count`` rows after another, each in an order that ``seed`` decides.
+    One pass over all ``count`` rows follows another, each in an order that ``seed`` decides.
     """
     rng = np.random.default_rng(seed)
     passes = -(-steps * batch_size // count)
@@ -35,7 +35,7 @@ def batch_rows(count, seed, steps, batch_size=128):
 
 
 def as_subsets(subsets, count, seeds):
-    """The rows that each student may see: all ``count`` of them, or those of its subset."""
+    """Return the rows that each student may see: those of its subset, or all ``count``."""
     if subsets is None:
         return [np.arange(count)] * len(seeds)
     if not isinstance(subsets, (list, tuple)):
@@ -52,13 +52,13 @@ def as_subsets(subsets, count, seeds):
 
 
 class Data:
-    """Inputs and signals; those of student k may be its own.
+    """Inputs and signals, of which every student may have its own.
 
     Args:
-        x: array ``(n, ...)``.
-        signals: arrays or stored signals by name, or lists of one for each seed.
-        seeds: those of the students, only counted here.
-        prefix: what stands before the names in errors.
+        x: An array ``(n, ...)``.
+        signals: Arrays or stored signals by name, or lists of one for each seed.
+        seeds: The seeds of the students, which are only counted here.
+        prefix: What stands before the names in errors.
     """
 
     def __init__(self, x, signals, seeds, prefix=""):
@@ -68,43 +68,36 @@ class Data:
         self.x = _as_array("x", x)
         if not len(self.x):
             raise ValueError(f"len({prefix}x) must be at least 1, got 0")
-        self.each, self.held, self.first_rows = {}, {}, {}
+        self.each = {}  # the signal of each student by name; one alone if all have the same
         for name, signal in signals.items():
-            entries = [_as_array(name, one) for one in _distinct(per_seed(name, signal, seeds))]
-            self._check_lengths(name, entries)
-            # One student's rows after the other's: those of student k begin at k n.
-            self.first_rows[name] = len(self.x) if len(entries) > 1 else 0
-            self.held[name] = joined(entries)
-            self.each[name] = entries
+            entries = per_seed(name, signal, seeds)
+            is_shared = all(one is entries[0] for one in entries)
+            self.each[name] = [
+                _as_array(name, one) for one in entries[: 1 if is_shared else None]
+            ]
+            for one in self.each[name]:
+                self._check_length(name, one)
         self.inputs = tf.constant(self.x)
+        self.held = {name: joined(each) for name, each in self.each.items()}
 
     def batch(self, number, rows):
-        """The inputs and dense signals of one student, by its number and by row numbers."""
-        given = {
-            name: take(signal, rows + number * self.first_rows[name])
-            for name, signal in self.held.items()
-        }
-        return tf.gather(self.inputs, rows), given
+        """Return inputs and dense signals of one student, by its number and row numbers."""
+        signals = {}
+        for name, signal in self.held.items():
+            # The rows of one student come after the other's: those of student k begin at k n.
+            first = number * len(self.x) if len(self.each[name]) > 1 else 0
+            signals[name] = take(signal, rows + first)
+        return tf.gather(self.inputs, rows), signals
 
-    def of(self, number):
-        """The signals of one student as they are stored, by name."""
-        return {name: each[number % len(each)] for name, each in self.each.items()}
-
-    def _check_lengths(self, name, entries):
-        for one in entries:
-            count = len(one) if hasattr(one, "__len__") else None
-            if count != len(self.x):
-                rule = f"{self.prefix}{name} must have {len(self.x)} rows as x has"
-                raise ValueError(f"{rule}, got {one if count is None else count}")
-
-
-def _distinct(entries):
-    """One entry if all are the same, so that it is held once."""
-    return entries[:1] if all(one is entries[0] for one in entries) else entries
+    def _check_length(self, name, signal):
+        count = len(signal) if hasattr(signal, "__len__") else None
+        if count != len(self.x):
+            rule = f"{self.prefix}{name} must have {len(self.x)} rows as x has"
+            raise ValueError(f"{rule}, got {signal if count is None else count}")
 
 
 def _as_array(name, value):
-    """Arrays in Keras's precision, masks as booleans; stored signals as they are."""
+    """Return arrays in Keras's precision, masks as booleans, stored signals as they are."""
     if not is_array(value):
         return value
     array = np.asarray(value)

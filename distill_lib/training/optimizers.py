@@ -1,15 +1,12 @@
-"""The optimizer of many students: a recipe from which every program gets its own optimizer.
-
-An update that looks at each number alone treats a stack of students as it treats one. A norm
-does not: taken over the stack it would mix the students, so it is taken here for each of them.
-"""
+"""The optimizer of many students: a recipe from which every program gets its own optimizer."""
 
 import keras
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
-# Their updates look at each number alone. With any other optimizer, such as Lamb, Muon or
-# Adafactor, which measure whole weights, the students are trained one by one.
+# Their updates look at each number alone, so that they treat a stack of students as they treat
+# one. With any other optimizer, such as Lamb, Muon or Adafactor, which measure whole weights,
+# the students are trained one by one.
 ELEMENTWISE = (
     keras.optimizers.SGD,
     keras.optimizers.RMSprop,
@@ -55,11 +52,11 @@ class Recipe:
     """Makes optimizers like a given one, which itself is left alone.
 
     Args:
-        optimizer: an unused Keras optimizer, or its name such as ``"sgd"``; ``None`` is Adam.
-        learning_rate: of Adam, a number or a Keras schedule, 0.001 if ``None``.
+        optimizer: An unused Keras optimizer, or its name such as ``"sgd"``; ``None`` is Adam.
+        learning_rate: The rate of Adam, a number or a Keras schedule; ``None`` is 0.001.
 
     Raises:
-        ValueError: both are given, or an optimizer that a copy could not stand for.
+        ValueError: If both are given, or if a copy could not stand for the optimizer.
     """
 
     def __init__(self, optimizer=None, learning_rate=None):
@@ -67,49 +64,26 @@ class Recipe:
             rule = "learning_rate must be given to the optimizer itself, where there is one"
             raise ValueError(f"{rule}, got {learning_rate} beside {optimizer}")
         if optimizer is None:
-            optimizer = keras.optimizers.Adam(_as_rate(learning_rate))
+            rate = 1e-3 if learning_rate is None else learning_rate
+            is_schedule = isinstance(rate, LearningRateSchedule)
+            optimizer = keras.optimizers.Adam(rate if is_schedule else float(rate))
         optimizer = keras.optimizers.get(optimizer)
         _check(optimizer)
         self.config = optimizer.get_config()
         self.kind = type(optimizer)
         self.averages = optimizer.use_ema
-        self.clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
-        # These change the gradients before Keras clips them; `clip` comes before both.
-        late = optimizer.gradient_accumulation_steps or optimizer.loss_scale_factor
-        self.is_stackable = self.kind in ELEMENTWISE and not (self.clips and late)
+        # A norm over a stack would mix the students.
+        clips_norms = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
+        self.is_stackable = self.kind in ELEMENTWISE and not clips_norms
 
-    def make(self, *, stacked):
-        """Return a new optimizer; one for a stack leaves norms to :meth:`clip`."""
+    def make(self):
+        """Return a new optimizer."""
         is_adam = self.kind in (keras.optimizers.Adam, keras.optimizers.AdamW)
-        kind = FusedAdam if is_adam else self.kind
-        own = {"clipnorm": None, "global_clipnorm": None} if stacked else {}
-        return kind.from_config({**self.config, **own})
-
-    def clip(self, gradients):
-        """Clip gradients ``(students, ...)`` as Keras clips those of each student alone."""
-        axes = [tuple(range(1, gradient.shape.rank)) for gradient in gradients]
-        squares = [
-            tf.reduce_sum(tf.square(gradient), axis, keepdims=True)
-            for gradient, axis in zip(gradients, axes, strict=True)
-        ]
-        limit = self.config["clipnorm"]
-        if limit is None:
-            limit = self.config["global_clipnorm"]
-            total = tf.add_n([tf.reshape(square, (-1,)) for square in squares])
-            squares = [tf.reshape(total, tf.shape(square)) for square in squares]
-        return [
-            gradient * limit / tf.maximum(tf.sqrt(square), limit)
-            for gradient, square in zip(gradients, squares, strict=True)
-        ]
-
-
-def _as_rate(rate):
-    if rate is None:
-        return 1e-3
-    return rate if isinstance(rate, LearningRateSchedule) else float(rate)
+        return (FusedAdam if is_adam else self.kind).from_config(self.config)
 
 
 def _check(optimizer):
+    """Refuse an optimizer that its configuration does not describe wholly."""
     name = type(optimizer).__name__
     if name in REFUSED:
         raise ValueError(f"optimizer must be a single one that scales no losses, got {name}")

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from distill_lib.training.batches import Data, batch_rows
+from distill_lib.training.optimizers import Recipe
 from distill_lib.training.row_checks import not_finite_in
-from distill_lib.training.stopping import Progress, Validation
+from distill_lib.training.stopping import Progress
 
 STEPS_PER_CALL = 50  # updates in one call into TensorFlow; Ctrl-C acts between calls
 
@@ -17,32 +17,32 @@ class Run:
     """What holds for all students of one :func:`~distill_lib.training.train_many`."""
 
     data: Data
+    loss: callable
+    recipe: Recipe
+    builds: list
     seeds: list
     subsets: list
     steps: int
     batch_size: int
     knobs: dict
-    validation: Validation | None
+    validation: Data | None
+    validation_loss: callable
+    evaluate_every: int
+    patience: int | None
 
     def train(self, program, starts, numbers, bar):
-        """Train the students of these numbers; returns their weights and their curves."""
-        program.load(starts)
-        progress = Progress(len(numbers), self.validation)
-        rows = program.pack([self._rows(number) for number in numbers])
-        rows = np.moveaxis(rows, -2, 0)  # (steps, students, batch_size)
-        knobs = {name: [own[number] for number in numbers] for name, own in self.knobs.items()}
-        knobs = {name: tf.constant(program.pack(own), "float32") for name, own in knobs.items()}
-        fixed = tf.constant(program.pack(numbers), "int32"), knobs
+        """Train the students of these numbers; return their weights and their curves."""
+        program.load(starts, numbers)
+        progress = Progress(len(numbers), self.patience)
+        rows = [self._rows(number) for number in numbers]
         begin = 0
-        for end in self._ends():
-            losses = program.run(tf.constant(rows[begin:end]), *fixed).numpy()
-            progress.losses.append(losses.reshape(end - begin, -1))
-            self._check(progress, numbers, begin)
+        for end in filter(self._is_end, range(1, self.steps + 1)):
+            progress.losses.append(program.train([own[begin:end] for own in rows]))
+            self._check_losses(progress, numbers, begin)
             bar.add(end - begin)
             begin = end
             if self._is_evaluated(end):
-                found = self.validation.losses(program, *fixed)
-                progress.evaluate(end, found, program.values())
+                progress.evaluate(end, program.validate(), program.values())
             if not progress.active.any():
                 bar.add(self.steps - end)
                 break
@@ -52,23 +52,20 @@ class Run:
         return weights, progress.curves()
 
     def _rows(self, number):
+        """Return the rows of each batch of one student."""
         subset = self.subsets[number]
         order = batch_rows(len(subset), self.seeds[number], self.steps, self.batch_size)
         return subset[order].astype("int32")
 
-    def _ends(self):
-        """After how many updates a piece ends."""
-        ends = {*range(STEPS_PER_CALL, self.steps, STEPS_PER_CALL), self.steps}
-        if self.validation is not None:
-            ends |= {*range(self.validation.every, self.steps, self.validation.every)}
-        return sorted(ends)
+    def _is_end(self, step):
+        """Return whether a piece of updates ends after this one."""
+        return step % STEPS_PER_CALL == 0 or step == self.steps or self._is_evaluated(step)
 
     def _is_evaluated(self, step):
-        if self.validation is None:
-            return False
-        return step % self.validation.every == 0 or step == self.steps
+        is_due = step % self.evaluate_every == 0 or step == self.steps
+        return self.validation is not None and is_due
 
-    def _check(self, progress, numbers, begin):
+    def _check_losses(self, progress, numbers, begin):
         """Refuse a loss that is not finite; name step and seed and, where it is one, signal."""
         wrong = ~np.isfinite(progress.losses[-1]) & progress.active
         if not wrong.any():

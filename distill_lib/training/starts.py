@@ -16,31 +16,33 @@ DRAWS = 1000  # numbers of Python's generator among which the first model's seed
 
 
 def starting_weights(builds, seeds):
-    """The weights that ``keras.utils.set_random_seed(seed); build()`` gives, for each pair.
+    """Return the weights that ``keras.utils.set_random_seed(seed); build()`` gives for each.
 
     Equal pairs are built once. Where the weights do not come from initialisers alone, every
     model is built.
 
     Returns:
-        lists of arrays as :func:`weights_of` gives them, the first model, and the models that
+        Lists of arrays as :func:`weights_of` gives them, the first model, and the models that
         had to be built because their weights cannot be drawn, by number.
     """
     first = new_student(builds[0], seeds[0])
-    draw, is_confirmed = _Draw(first, seeds[0]), False
+    draw, is_confirmed, built = _Draw(first, seeds[0]), False, {}
     keys = [(id(build), seed) for build, seed in zip(builds, seeds, strict=True)]
-    known, built = {keys[0]: weights_of(first)}, {}
-    for number, (build, seed) in enumerate(zip(builds, seeds, strict=True)):
-        if keys[number] in known:
+    known = {keys[0]: draw.first}
+    for number, key in enumerate(keys):
+        if key in known:
             continue
+        build, seed = builds[number], seeds[number]
         can_draw = draw.is_possible and build is builds[0]
-        drawn = draw.weights(seed) if can_draw else None
-        if not (can_draw and is_confirmed):
-            model = new_student(build, seed)
-            if can_draw and same(drawn, weights_of(model)):
-                is_confirmed = True
-            else:
-                draw.is_possible, built[number], drawn = False, model, weights_of(model)
-        known[keys[number]] = drawn
+        if can_draw and is_confirmed:
+            known[key] = draw.weights(seed)
+            continue
+        model = new_student(build, seed)
+        known[key] = weights_of(model)
+        if can_draw and same(draw.weights(seed), known[key]):
+            is_confirmed = True
+        else:
+            draw.is_possible, built[number] = False, model
     return [known[key] for key in keys], first, built
 
 
@@ -55,17 +57,17 @@ def new_student(build, seed):
 
 
 def variables_of(model):
-    """The variables of a model that training changes: the trainable ones first."""
+    """Return the variables of a model that training changes: the trainable ones first."""
     return model.trainable_variables + model.non_trainable_variables
 
 
 def weights_of(model):
-    """The values of :func:`variables_of`."""
+    """Return the values of :func:`variables_of`."""
     return [variable.numpy() for variable in variables_of(model)]
 
 
 def same(one, other):
-    """Whether two lists hold equal arrays."""
+    """Return whether two lists hold equal arrays."""
     return len(one) == len(other) and all(map(np.array_equal, one, other))
 
 
@@ -74,38 +76,38 @@ class _Draw:
 
     def __init__(self, model, seed):
         known, numbers = dict(_initialisers(model)), _numbers(seed, DRAWS)
-        self.variables, self.first = variables_of(model), weights_of(model)
-        self.initialisers = [known.get(id(variable)) for variable in self.variables]
-        self.places = [_place(initialiser, numbers) for initialiser in self.initialisers]
-        self.count = 1 + max((place for place in self.places if place is not None), default=0)
+        self.first = weights_of(model)
+        self.initialisers = [known.get(id(variable)) for variable in variables_of(model)]
         self.is_possible = None not in self.initialisers
+        self.places = []  # of an initialiser's seed among the numbers, or None
+        for initialiser in self.initialisers:
+            own = getattr(initialiser, "seed", None)
+            self.places.append(numbers.index(own) if own in numbers else None)
+        self.count = 1 + max((place for place in self.places if place is not None), default=0)
 
     def weights(self, seed):
-        """The starting weights under another seed."""
+        """Return the starting weights under another seed."""
         numbers, found = _numbers(seed, self.count), []
-        for k, place in enumerate(self.places):
+        for first, initialiser, place in zip(
+            self.first, self.initialisers, self.places, strict=True
+        ):
             if place is None:  # no random numbers, or the same under every seed
-                found.append(self.first[k])
+                found.append(first)
                 continue
-            initialiser = copy.copy(self.initialisers[k])
+            initialiser = copy.copy(initialiser)
             initialiser.seed = numbers[place]
-            value = initialiser(self.variables[k].shape, dtype=self.variables[k].dtype)
-            found.append(ops.convert_to_numpy(value))
+            found.append(ops.convert_to_numpy(initialiser(first.shape, dtype=first.dtype.name)))
         return found
 
 
 def _numbers(seed, count):
+    """Return the first numbers that Keras takes from Python's generator."""
     generator = random.Random(seed)
     return [generator.randint(1, int(1e9)) for _ in range(count)]
 
 
-def _place(initialiser, numbers):
-    seed = getattr(initialiser, "seed", None)
-    return numbers.index(seed) if seed in numbers else None
-
-
 def _initialisers(layer):
-    """Pairs of a variable's identity and its initialiser, by Keras's names for both."""
+    """Give pairs of a variable's identity and its initialiser, by Keras's names for both."""
     for inner in getattr(layer, "layers", []):
         yield from _initialisers(inner)
     if not hasattr(layer, "layers"):

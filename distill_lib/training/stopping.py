@@ -3,12 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
-
-from distill_lib.mean_loss import wanted
-from distill_lib.training.stacked import objective
-
-EXAMPLES_PER_CALL = 500
 
 
 @dataclass(frozen=True)
@@ -16,11 +10,12 @@ class Curve:
     """How one student was trained.
 
     Attributes:
-        loss: before each update, of that batch, regularisation included; ``(updates,)``.
-        validation: the mean loss over all validation data, after ``evaluated[i]`` updates;
-            empty without validation.
-        evaluated: numbers of updates, as many as ``validation``.
-        best_step: after how many updates the student had the weights that it has now.
+        loss: The loss before each update, on the batch of that update, with regularisation;
+            an array ``(updates,)``.
+        validation: The mean loss over all validation data after each of ``evaluated``
+            updates; empty without validation.
+        evaluated: Numbers of updates, as many as ``validation``.
+        best_step: After how many updates the student had the weights that it has now.
     """
 
     loss: np.ndarray
@@ -32,51 +27,16 @@ class Curve:
         return f"Curve({len(self.loss)} updates, best after {self.best_step})"
 
 
-class Validation:
-    """The loss of all students of a program on validation data.
+class Progress:
+    """What is remembered of ``count`` students of one program while they train.
 
-    Args:
-        data: the :class:`~distill_lib.training.batches.Data`.
-        loss: taken without regularisation.
-        every: updates between two evaluations.
-        patience: evaluations without a new best after which a student stops, ``None`` never.
+    A student stops after ``patience`` evaluations without a new best; with ``None`` never.
     """
 
-    def __init__(self, data, loss, every, patience):
-        self.data, self.loss, self.every, self.patience = data, loss, every, patience
-        self.measures = {}  # the compiled measure of the present program
-
-    def losses(self, program, numbers, knobs):
-        """The mean loss of each student ``(students,)``, whatever the order of the examples."""
-        if program not in self.measures:
-            self.measures = {program: tf.function(self._batch(program), reduce_retracing=True)}
-        measure, total, count = self.measures[program], 0.0, 0.0
-        rows = np.arange(len(self.data.x), dtype="int32")
-        for part in np.array_split(rows, -(-len(rows) // EXAMPLES_PER_CALL)):
-            mean, examples = measure(tf.constant(part), numbers, knobs)
-            total += mean.numpy().astype("float64") * examples.numpy()
-            count += examples.numpy()
-        return np.atleast_1d(total / np.maximum(count, 1))
-
-    def _batch(self, program):
-        def measure(rows, numbers, knobs):
-            weights, states = ([v.value for v in p] for p in (program.weights, program.states))
-            arguments = (weights, states, numbers, knobs)
-            return program.over_students(lambda one: alone(rows, *one), arguments)
-
-        def alone(rows, weights, states, number, knobs):
-            inputs, signals = self.data.batch(number, rows)
-            outputs, _ = program.worker.stateless_call(weights, states, inputs, training=False)
-            return objective(self.loss, signals, outputs, wanted(self.loss, knobs))
-
-        return measure
-
-
-class Progress:
-    """What is remembered of the students of one program while they train."""
-
-    def __init__(self, count, validation):
-        self.validation, self.losses, self.evaluated, self.found = validation, [], [], []
+    def __init__(self, count, patience):
+        self.patience = patience
+        self.losses, self.evaluated, self.found = [], [], []
+        self.waited = np.zeros(count, int)  # evaluations since the best one
         self.best = np.full(count, np.inf)
         self.best_step = np.zeros(count, int)
         self.stopped = np.zeros(count, int)  # after which update; 0 while it goes on
@@ -89,6 +49,9 @@ class Progress:
 
     def evaluate(self, step, losses, weights):
         """Keep the weights of the students that are better than ever; stop the tired ones."""
+        if not np.isfinite(losses[self.active]).all():
+            rule = "validation loss must stay finite for every student"
+            raise ValueError(f"{rule}, got {losses} after {step} updates")
         self.evaluated.append(step)
         self.found.append(losses)
         better = self.active & (losses < self.best)
@@ -97,19 +60,20 @@ class Progress:
         for kept, now in zip(self.weights, weights, strict=True):
             kept[better] = now[better]
         self.best[better], self.best_step[better] = losses[better], step
-        if self.validation.patience is not None:
-            waited = (step - self.best_step) / self.validation.every
-            self.stopped[self.active & (waited >= self.validation.patience)] = step
+        self.waited = np.where(better, 0, self.waited + 1)
+        if self.patience is not None:
+            self.stopped[self.active & (self.waited >= self.patience)] = step
 
     def curves(self):
-        """The :class:`Curve` of each student."""
-        losses = np.concatenate(self.losses)
-        steps = np.where(self.active, len(losses), self.stopped)
-        evaluated = np.array(self.evaluated, int)
-        found = []
-        for k, last in enumerate(steps):
-            seen = evaluated[evaluated <= last]
-            values = np.array([losses_[k] for losses_ in self.found[: len(seen)]])
+        """Return the :class:`Curve` of each student."""
+        losses, curves = np.concatenate(self.losses), []
+        for k, stopped in enumerate(self.stopped):
+            last = stopped or len(losses)
+            evaluated = [step for step in self.evaluated if step <= last]
+            values = [found[k] for found in self.found[: len(evaluated)]]
             best = last if self.weights is None else self.best_step[k]
-            found.append(Curve(losses[:last, k], values, seen, int(best)))
-        return found
+            curve = Curve(
+                losses[:last, k], np.array(values), np.array(evaluated, int), int(best)
+            )
+            curves.append(curve)
+        return curves

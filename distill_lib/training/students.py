@@ -31,10 +31,9 @@ class Student:
         if self.model is None:
             # Whether and when a model is taken out shall change no random number elsewhere.
             states = random.getstate(), np.random.get_state()  # noqa: NPY002
-            model = self.build()
+            self.keep(self.build())
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
-            self.keep(model)
         return self.model
 
     def keep(self, model):
@@ -44,7 +43,7 @@ class Student:
             variable.assign(value)
 
     def present_weights(self):
-        """The weights; of a model that was taken out, those that it has now."""
+        """Return the weights; of a model that was taken out, those that it has now."""
         return self.weights if self.model is None else [v.numpy() for v in self.variables]
 
 
@@ -57,7 +56,7 @@ class Students(Sequence):
 
     def __init__(self, students, worker, is_stackable):
         self._students, self._worker, self._is_stackable = students, worker, is_stackable
-        self._answer = tf.function(self._answer_batch, reduce_retracing=True)
+        self._answer = tf.function(self._answer_batch, autograph=False, reduce_retracing=True)
 
     def __len__(self):
         return len(self._students)
@@ -84,14 +83,17 @@ class Students(Sequence):
         return [one.curve for one in self._students]
 
     def predict(self, x, batch_size=500):
-        """What all students answer, in inference mode, as one program and without models.
+        """Return what all students answer in inference mode, without building models.
 
         Args:
-            x: array ``(n, ...)`` of inputs.
-            batch_size: inputs at a time; it changes only time and memory.
+            x: An array ``(n, ...)`` of inputs.
+            batch_size: Inputs at a time; it changes only time and memory.
 
         Returns:
-            array ``(students, n, outputs)``, or a dictionary of them by name of output.
+            An array ``(students, n, outputs)``, or a dictionary of them by name of output.
+
+        Raises:
+            ValueError: If ``x`` is no array or empty, or if ``batch_size`` is below 1.
         """
         if not is_array(x) or not len(x):
             raise ValueError("x must be one array (n, ...) with n of at least 1")
@@ -116,11 +118,9 @@ class Students(Sequence):
         if self._is_stackable:
             return tf.vectorized_map(alone, weights)
         answers = alone([value[0] for value in weights])
-        return tf.nest.map_structure(lambda answer: answer[None], answers)
+        return keras.tree.map_structure(lambda answer: answer[None], answers)
 
 
 def _joined(answers, axis):
-    """Arrays, or dictionaries of arrays, one after the other."""
-    if isinstance(answers[0], dict):
-        return {name: _joined([one[name] for one in answers], axis) for name in answers[0]}
-    return np.concatenate([np.asarray(one) for one in answers], axis=axis)
+    """Join arrays, or dictionaries of arrays, one after the other."""
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts, axis), *answers)
