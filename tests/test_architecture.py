@@ -7,7 +7,7 @@ import pytest
 
 import distill_lib
 
-LONGEST_LIBRARY = 6_600  # lines
+LONGEST_LIBRARY = 6_400  # lines; the aim of the design is 3,200
 LIBRARY = Path(distill_lib.__file__).parent
 FILES = sorted(LIBRARY.rglob("*.py"))
 NAMES = [path.relative_to(LIBRARY).as_posix() for path in FILES]
