@@ -1,5 +1,6 @@
 """What the Makefile would do: `make --dry-run`."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,11 @@ def commands(*arguments):
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     line = ["make", "--dry-run", "--always-make", *arguments]
+    # `make test` runs these tests: a make inside of a make would inherit its settings.
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PYTHON"}
+    own = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(
-        line, cwd=ROOT, capture_output=True, text=True, check=True
+        line, cwd=ROOT, env=own, capture_output=True, text=True, check=True
     ).stdout.splitlines()
 
 
